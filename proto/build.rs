@@ -1,0 +1,16 @@
+//! Compiles the protocol definitions without a system protoc.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    #[cfg(feature = "broker")]
+    {
+        use protox::prost::Message as _;
+
+        let files = protox::compile(["belay/v1/belay.proto", "belay/log/v1/log.proto"], ["proto"])?;
+        // The descriptor is what tests enumerate the RPCs from.
+        let descriptor = std::path::Path::new(&std::env::var("OUT_DIR")?).join("descriptor.bin");
+        std::fs::write(descriptor, files.encode_to_vec())?;
+        tonic_prost_build::configure().compile_fds(files)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What the broker records of itself: the beginning, its keys, its snapshots.
+
+use super::{Caller, Context, Decide, Decision};
+use crate::domain::digest::Digest;
+use crate::domain::error::{Code, Error};
+use crate::domain::event::{Body, Key, Origin};
+
+/// Begins the log.
+#[derive(Debug)]
+pub struct Begin {
+    /// Trust domain, issuer and epoch.
+    pub origin: Origin,
+}
+
+/// Takes a signing key into use.
+#[derive(Debug)]
+pub struct AddKey {
+    /// Its public half.
+    pub key: Key,
+}
+
+/// Records that a snapshot was stored.
+#[derive(Debug)]
+pub struct MarkSnapshot {
+    /// The state's sequence when it was taken.
+    pub seq: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// The fold that wrote it.
+    pub version: u32,
+}
+
+impl Decide for Begin {
+    type Answer = ();
+    const VERB: &'static str = "ledger.begin";
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<()>, Error> {
+        broker_only(ctx)?;
+        if ctx.view.origin().is_some() {
+            return Err(Error::new(Code::Conflict, "begun", "the ledger has begun already"));
+        }
+        Ok(Decision::new(vec![Body::Origin(self.origin.clone())], ()))
+    }
+}
+
+impl Decide for AddKey {
+    type Answer = ();
+    const VERB: &'static str = "key.add";
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<()>, Error> {
+        broker_only(ctx)?;
+        if ctx.view.key(&self.key.kid).is_some() {
+            return Err(Error::new(Code::Conflict, "key_exists", format!("key `{}` is known already", self.key.kid)));
+        }
+        Ok(Decision::new(vec![Body::KeyAdded(self.key.clone())], ()))
+    }
+}
+
+impl Decide for MarkSnapshot {
+    type Answer = ();
+    const VERB: &'static str = "ledger.snapshot";
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<()>, Error> {
+        broker_only(ctx)?;
+        let event = Body::SnapshotTaken { seq: self.seq, digest: self.digest, version: self.version };
+        Ok(Decision::new(vec![event], ()))
+    }
+}
+
+fn broker_only(ctx: &Context<'_>) -> Result<(), Error> {
+    match ctx.caller {
+        Caller::Broker => Ok(()),
+        _ => Err(Error::denied("broker_only", "only the broker records this")),
+    }
+}

@@ -1,0 +1,243 @@
+//! The decisions, one file per noun. Each is a function of values: a view, a caller, a time, entropy.
+//!
+//! Time and entropy come in; events and an answer, or a refusal, go out. A decision changes nothing.
+
+mod agent;
+mod grant;
+mod identity;
+mod invoke;
+mod ledger;
+mod operator;
+mod revoke;
+mod task;
+mod token;
+
+pub use agent::{Invite, RegisterAgent, SetAgentStatus};
+pub use grant::{Delegate, Granted, RenewGrant, RequestGrant, SetGrantStatus};
+pub use identity::{Enroll, Enrolled, KeepSigned, NewIdentity, RecordOwn, RenewIdentity};
+pub use invoke::{Reason, RecordInvocation, Verdict, judge};
+pub use ledger::{AddKey, Begin, MarkSnapshot};
+pub use operator::{AddOperator, RemoveOperator};
+pub use revoke::{Effect, EffectState, Revoke, Revoked};
+pub use task::{EndTask, StartTask};
+pub use token::{IssueToken, TokenAnswer};
+
+use super::agent::{Agent, AgentStatus, Operator};
+use super::cut::Target;
+use super::digest::Digest;
+use super::entropy::Entropy;
+use super::error::{Code, Error};
+use super::event::{Actor, Body, Idempotency, Origin};
+use super::id::CertificateId;
+use super::name::Name;
+use super::policy::{self, Right};
+use super::state::{Remembered, RequestKey};
+use super::time::Timestamp;
+use super::view::View;
+
+/// A request that changes state, decided in the turn.
+pub trait Decide: Send + 'static {
+    /// What the caller is told, once the events are durable.
+    type Answer: Send + 'static;
+    /// The verb, for idempotency keys and logs.
+    const VERB: &'static str;
+    /// Whether it passes before all others.
+    const URGENT: bool = false;
+
+    /// The events that would make the request true, and the answer.
+    ///
+    /// # Errors
+    /// The request is refused, and nothing changes.
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Self::Answer>, Error>;
+}
+
+/// What a request becomes.
+#[derive(Debug)]
+pub struct Decision<A> {
+    /// What happens; may be nothing.
+    pub events: Vec<Body>,
+    /// What the caller is told.
+    pub answer: A,
+}
+
+/// All that a decision may look at.
+pub struct Context<'a> {
+    /// The state, and over it what this batch has decided so far.
+    pub view: View<'a>,
+    /// The batch's time.
+    pub now: Timestamp,
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// Random bytes for this request alone.
+    pub entropy: &'a mut Entropy,
+    /// The caller's name for the request.
+    pub idempotency: Option<&'a Idempotency>,
+}
+
+/// Who asks, as the connection proved it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody known.
+    Stranger,
+    /// The holder of an agent's identity certificate.
+    Agent(Presenter),
+    /// The holder of an operator's identity certificate.
+    Operator(Presenter),
+    /// The broker itself.
+    Broker,
+}
+
+/// An identity certificate, presented over TLS by whoever holds its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presenter {
+    /// Whose.
+    pub name: Name,
+    /// Its serial.
+    pub certificate: CertificateId,
+    /// SHA-256 of the certificate (DER).
+    pub thumbprint: Digest,
+    /// SHA-256 of its public key.
+    pub key_hash: Digest,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+impl<A> Decision<A> {
+    /// These events, this answer.
+    pub fn new(events: Vec<Body>, answer: A) -> Self {
+        Self { events, answer }
+    }
+}
+
+impl Caller {
+    /// The caller as the log names it.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Stranger => Actor::Stranger,
+            Self::Agent(presenter) => Actor::Agent(presenter.name.clone()),
+            Self::Operator(presenter) => Actor::Operator(presenter.name.clone()),
+            Self::Broker => Actor::Broker,
+        }
+    }
+
+    /// The certificate it showed.
+    pub fn presenter(&self) -> Option<&Presenter> {
+        match self {
+            Self::Agent(presenter) | Self::Operator(presenter) => Some(presenter),
+            Self::Stranger | Self::Broker => None,
+        }
+    }
+}
+
+impl<'a> Context<'a> {
+    /// The sequence that the request's first event will have.
+    fn next_seq(&self) -> u64 {
+        self.view.head() + 1
+    }
+
+    fn origin(&self) -> Result<&'a Origin, Error> {
+        self.view.origin().ok_or_else(|| Error::new(Code::Unavailable, "no_origin", "the ledger has not begun"))
+    }
+
+    /// The calling agent, if it may act.
+    fn agent(&self) -> Result<(&'a Agent, &'a Presenter), Error> {
+        let Caller::Agent(presenter) = self.caller else {
+            return Err(Error::denied("agents_only", "this needs an agent's identity; name it with --identity DIR"));
+        };
+        let agent = self.known_agent(presenter)?;
+        match agent.status {
+            AgentStatus::Active => Ok((agent, presenter)),
+            status => Err(Error::denied("agent_not_active", format!("agent `{}` is {status}", agent.name))),
+        }
+    }
+
+    /// The calling agent, whatever its status.
+    fn known_agent(&self, presenter: &Presenter) -> Result<&'a Agent, Error> {
+        self.presentable(presenter)?;
+        self.view.agent(&presenter.name).ok_or_else(|| unknown_caller("agent", &presenter.name))
+    }
+
+    /// Holds if the caller is an operator with this right, or the broker itself.
+    fn operator(&self, right: Right) -> Result<(), Error> {
+        let presenter = match self.caller {
+            Caller::Broker => return Ok(()),
+            Caller::Operator(presenter) => presenter,
+            Caller::Agent(_) | Caller::Stranger => {
+                return Err(Error::denied("operators_only", "this needs an operator's identity"));
+            }
+        };
+        self.presentable(presenter)?;
+        let operator = self.view.operator(&presenter.name).filter(|operator| !operator.removed);
+        may(operator, &presenter.name, right)
+    }
+
+    /// A certificate counts only while the ledger knows it, its time runs, and nobody cut it.
+    fn presentable(&self, presenter: &Presenter) -> Result<(), Error> {
+        presentable(&self.view, presenter, self.now)
+    }
+
+    /// What the caller's idempotency key has made already.
+    ///
+    /// # Errors
+    /// The key was used for another body.
+    fn replayed<D: Decide>(&self) -> Result<Option<&'a Remembered>, Error> {
+        let Some(idempotency) = self.idempotency else { return Ok(None) };
+        let key = RequestKey { actor: self.caller.actor(), verb: D::VERB.to_owned(), key: idempotency.key.clone() };
+        match self.view.remembered(&key) {
+            Some(made) if made.digest != idempotency.digest => Err(Error::new(
+                Code::Conflict,
+                "idempotency_conflict",
+                format!("idempotency key `{}` was used for another request; take a new key", idempotency.key),
+            )
+            .on("idempotency_key")),
+            made => Ok(made),
+        }
+    }
+
+    /// An id that was revoked before it was ever seen stays dead if it turns up.
+    fn not_cut(&self, target: Target) -> Result<(), Error> {
+        match self.view.cut(&target) {
+            Some(_) => Err(Error::denied("revoked_before_issue", format!("`{target}` was revoked before it was issued"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a certificate may be presented at `now`.
+///
+/// # Errors
+/// It is unknown to the ledger, not signed, over, or cut.
+pub fn presentable(view: &View<'_>, presenter: &Presenter, now: Timestamp) -> Result<(), Error> {
+    let refused = |reason, why: &str| {
+        let message = format!("certificate `{}` of `{}` {why}; enroll again", presenter.certificate, presenter.name);
+        Err(Error::new(Code::Unauthenticated, reason, message))
+    };
+    if view.cut(&Target::Certificate(presenter.certificate)).is_some() {
+        return refused("certificate_revoked", "was revoked");
+    }
+    match view.identity(&presenter.certificate) {
+        None => refused("certificate_unknown", "is not of this ledger"),
+        Some(identity) if identity.key_hash != presenter.key_hash || identity.name != presenter.name => {
+            refused("certificate_unknown", "is not of this ledger")
+        }
+        Some(identity) if now >= identity.not_after => refused("certificate_expired", "has expired"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Whether an operator has a right.
+///
+/// # Errors
+/// It is unknown or removed, or none of its roles carries the right.
+pub fn may(operator: Option<&Operator>, name: &Name, right: Right) -> Result<(), Error> {
+    let operator = operator.filter(|operator| !operator.removed).ok_or_else(|| unknown_caller("operator", name))?;
+    if policy::permits(&operator.roles, right) {
+        return Ok(());
+    }
+    let roles = operator.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Error::denied("role", format!("operator `{name}` ({roles}) may not {}", right.as_str())))
+}
+
+fn unknown_caller(kind: &str, name: &Name) -> Error {
+    Error::new(Code::Unauthenticated, "caller_unknown", format!("{kind} `{name}` is not known here or was removed"))
+}

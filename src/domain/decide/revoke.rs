@@ -1,0 +1,196 @@
+//! The cut: one event, whatever is below. Descendants die whether or not anybody enumerates them.
+
+use super::{Caller, Context, Decide, Decision};
+use crate::domain::cut::Target;
+use crate::domain::error::Error;
+use crate::domain::event::{Body, CutCounts, Revocation};
+use crate::domain::grant::Grant;
+use crate::domain::id::{GrantId, RevocationId, TokenId};
+use crate::domain::name::{Line, Name};
+use crate::domain::policy::Right;
+use crate::domain::time::{SKEW, Timestamp};
+
+/// At most this many effects are listed in an answer; the counts are whole.
+const LISTED: usize = 1000;
+
+/// Revokes one target and all below it.
+#[derive(Debug)]
+pub struct Revoke {
+    /// What.
+    pub target: Target,
+    /// Why.
+    pub reason: Line,
+    /// Only tell what would die.
+    pub dry_run: bool,
+}
+
+/// A revocation as it is answered.
+#[derive(Debug)]
+pub struct Revoked {
+    /// The record; of a dry run, the one that would be made.
+    pub revocation: Revocation,
+    /// When.
+    pub at: Timestamp,
+    /// Per credential, up to a thousand.
+    pub effects: Vec<Effect>,
+}
+
+/// What a revocation does to one credential.
+#[derive(Debug)]
+pub struct Effect {
+    /// The credential.
+    pub token: TokenId,
+    /// Whether everybody honours it already.
+    pub state: EffectState,
+    /// Since when, or until when.
+    pub at: Timestamp,
+}
+
+/// Whether a cut reaches everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectState {
+    /// Refused from now on by all who decide: the broker itself.
+    Enforced,
+    /// Honoured until it expires by a party that checks offline and cannot be told.
+    Expires,
+}
+
+impl Decide for Revoke {
+    type Answer = Revoked;
+    const VERB: &'static str = "revoke";
+    const URGENT: bool = true;
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Revoked>, Error> {
+        if self.target.time().is_some_and(|dated| dated > ctx.now.plus(SKEW)) {
+            let why = "it is dated in the future; check the id and the clocks";
+            return Err(Error::malformed("target", &self.target.to_string(), why));
+        }
+        let known = self.permitted(ctx)?;
+        let (cut, effects, tree) = self.extent(ctx);
+        let revocation = Revocation {
+            id: RevocationId::mint(ctx.now, ctx.entropy),
+            target: self.target.clone(),
+            tree,
+            reason: self.reason.clone(),
+            known,
+            until: self.target.forget_at(ctx.now),
+            cut,
+        };
+        let events = if self.dry_run { Vec::new() } else { vec![Body::Revoked(revocation.clone())] };
+        Ok(Decision::new(events, Revoked { revocation, at: ctx.now, effects }))
+    }
+}
+
+impl Revoke {
+    /// Whether the target is known to somebody who may cut it.
+    fn permitted(&self, ctx: &Context<'_>) -> Result<bool, Error> {
+        let known = self.is_known(ctx);
+        let unknown = || Error::not_found("target", &self.target).on("target");
+        match ctx.caller {
+            Caller::Agent(presenter) => {
+                let agent = ctx.known_agent(presenter)?;
+                // To an agent, the unknown and the foreign look the same.
+                if self.is_below(ctx, &agent.name) { Ok(true) } else { Err(unknown()) }
+            }
+            _ => {
+                ctx.operator(Right::Revoke)?;
+                // A name that nobody bears is a slip; an id never seen may turn up yet, and is remembered.
+                if known || self.target.time().is_some() { Ok(known) } else { Err(unknown()) }
+            }
+        }
+    }
+
+    fn is_known(&self, ctx: &Context<'_>) -> bool {
+        let view = &ctx.view;
+        match &self.target {
+            Target::Grant(id) => view.grant(*id).is_some(),
+            Target::Task(id) => view.task(id).is_some(),
+            Target::Token(id) => view.token(id).is_some(),
+            Target::Certificate(id) => view.identity(id).is_some(),
+            Target::Lease(_) => false,
+            Target::Agent(name) => view.agent(name).is_some(),
+            Target::Owner(owner) => view.agents().any(|agent| agent.owner == *owner),
+            Target::Subject(subject) => view.tasks().any(|task| task.subject.as_ref() == Some(subject)),
+        }
+    }
+
+    /// What an agent holds, and all below it: never above or beside.
+    fn is_below(&self, ctx: &Context<'_>, agent: &Name) -> bool {
+        let view = &ctx.view;
+        let held = |grant: GrantId| view.ancestry(grant).any(|link| link.agent == *agent);
+        match &self.target {
+            Target::Grant(id) => held(*id),
+            Target::Task(id) => view.task(id).is_some_and(|task| task.agent == *agent),
+            Target::Token(id) => view.token(id).is_some_and(|token| held(token.grant)),
+            Target::Certificate(id) => view.identity(id).is_some_and(|identity| {
+                identity.kind == crate::domain::agent::Kind::Agent && identity.name == *agent
+            }),
+            Target::Agent(name) => name == agent,
+            Target::Lease(_) | Target::Owner(_) | Target::Subject(_) => false,
+        }
+    }
+
+    /// What dies: every grant that was not over, and every token under one that was not over.
+    fn extent(&self, ctx: &Context<'_>) -> (CutCounts, Vec<Effect>, Option<GrantId>) {
+        let view = &ctx.view;
+        let roots = match &self.target {
+            Target::Grant(id) => vec![*id],
+            Target::Task(id) => view.roots(*id),
+            Target::Agent(name) => view.held(name),
+            Target::Owner(owner) => view.agents().filter(|agent| agent.owner == *owner).flat_map(|agent| view.held(&agent.name)).collect(),
+            Target::Subject(subject) => {
+                view.tasks().filter(|task| task.subject.as_ref() == Some(subject)).flat_map(|task| view.roots(task.id)).collect()
+            }
+            Target::Token(id) => return self.one_token(ctx, *id),
+            Target::Certificate(id) => {
+                let valid = view.identity(id).is_some_and(|identity| ctx.now < identity.not_after) && view.cut(&self.target).is_none();
+                return (CutCounts { certificates: valid.into(), ..CutCounts::default() }, Vec::new(), None);
+            }
+            Target::Lease(_) => Vec::new(),
+        };
+        let open = |grant: &Grant| view.standing(grant.id, ctx.now).is_some_and(|standing| !standing.state.is_ended());
+        let grants = view.descend(roots, open);
+        let mut counts = CutCounts { grants: grants.len() as u64, ..CutCounts::default() };
+        let mut effects = Vec::new();
+        for grant in &grants {
+            for token in view.tokens_of(grant.id).into_iter().filter(|token| is_open(ctx, token.id)) {
+                counts.tokens += 1;
+                if effects.len() < LISTED {
+                    effects.push(effect(ctx, grant, token.id, token.expires_at));
+                }
+            }
+        }
+        let tree = match &self.target {
+            Target::Grant(id) => view.grant(*id).map(|grant| grant.root),
+            _ => None,
+        };
+        (counts, effects, tree)
+    }
+
+    fn one_token(&self, ctx: &Context<'_>, id: TokenId) -> (CutCounts, Vec<Effect>, Option<GrantId>) {
+        let token = ctx.view.token(&id).filter(|_| is_open(ctx, id));
+        let found = token.and_then(|token| ctx.view.grant(token.grant).map(|grant| (token, grant)));
+        match found {
+            None => (CutCounts::default(), Vec::new(), None),
+            Some((token, grant)) => (
+                CutCounts { tokens: 1, ..CutCounts::default() },
+                vec![effect(ctx, grant, id, token.expires_at)],
+                Some(grant.root),
+            ),
+        }
+    }
+}
+
+fn is_open(ctx: &Context<'_>, id: TokenId) -> bool {
+    let over = ctx.view.token(&id).is_none_or(|token| ctx.now >= token.expires_at);
+    !over && ctx.view.cut(&Target::Token(id)).is_none()
+}
+
+/// A token for the broker itself is refused at once; one for another audience may be checked offline there.
+fn effect(ctx: &Context<'_>, grant: &Grant, token: TokenId, expires_at: Timestamp) -> Effect {
+    let ours = ctx.view.origin().is_some_and(|origin| origin.issuer == grant.audience);
+    match ours {
+        true => Effect { token, state: EffectState::Enforced, at: ctx.now },
+        false => Effect { token, state: EffectState::Expires, at: expires_at },
+    }
+}

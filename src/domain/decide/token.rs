@@ -1,0 +1,123 @@
+//! Tokens: every claim is decided and recorded here; the signature comes after.
+
+use super::grant::{is_live, own_grant};
+use super::{Context, Decide, Decision, Presenter};
+use crate::domain::cut::Target;
+use crate::domain::error::{Code, Error};
+use crate::domain::event::{Body, Purpose};
+use crate::domain::grant::{Grant, Link, Token};
+use crate::domain::id::{GrantId, TokenId};
+use crate::domain::name::{Audience, Line};
+use crate::domain::prepared::Prepared;
+
+/// Asks for a token under a grant that the caller holds.
+#[derive(Debug)]
+pub struct IssueToken {
+    /// Which grant.
+    pub grant: GrantId,
+    /// For whom; the grant's audience if none is named.
+    pub audience: Option<Audience>,
+}
+
+/// A token to be signed.
+#[derive(Debug)]
+pub enum TokenAnswer {
+    /// Recorded just now.
+    New(Prepared<Token>),
+    /// Recorded before: its event, at this sequence, is signed again.
+    Again(TokenId, u64),
+}
+
+impl Decide for IssueToken {
+    type Answer = TokenAnswer;
+    const VERB: &'static str = "token.issue";
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<TokenAnswer>, Error> {
+        let (agent, presenter) = ctx.agent()?;
+        let grant = own_grant(ctx, self.grant, &agent.name).map_err(|error| error.on("grant"))?;
+        is_live(ctx, grant)?;
+        if let Some((id, _)) = ctx.replayed::<Self>()?.and_then(|made| made.token) {
+            let token = again(ctx, id)?.ok_or_else(|| {
+                Error::denied("token_over", format!("token `{id}` is over; take a new idempotency key"))
+            })?;
+            return Ok(Decision::new(Vec::new(), token));
+        }
+        if let Some(audience) = self.audience.as_ref().filter(|audience| **audience != grant.audience) {
+            let message = format!("audience `{audience}` is not that of grant `{}`, `{}`", grant.id, grant.audience);
+            return Err(Error::denied("audience_widened", message).on("audience"));
+        }
+        let mut events = Vec::new();
+        let token = issue(ctx, &mut events, grant, presenter)?;
+        Ok(Decision::new(events, token))
+    }
+}
+
+/// Adds the event of a token under `grant`, which may itself be new in this request.
+pub(super) fn issue(
+    ctx: &mut Context<'_>,
+    events: &mut Vec<Body>,
+    grant: &Grant,
+    presenter: &Presenter,
+) -> Result<TokenAnswer, Error> {
+    let origin = ctx.origin()?;
+    let id = TokenId::mint(ctx.now, ctx.entropy);
+    ctx.not_cut(Target::Token(id))?;
+    // A token does not outlive the certificate that it is bound to, and holds whole seconds.
+    let expires_at = grant.expires_at.min(presenter.not_after).whole_seconds();
+    if expires_at <= ctx.now {
+        let message = format!("grant `{}` has less than a second left; renew it first", grant.id);
+        return Err(Error::denied("too_short", message));
+    }
+    let key = ctx.view.keys().filter(|key| key.purpose == Purpose::Token).max_by_key(|key| key.created_at);
+    let key = key.ok_or_else(|| Error::new(Code::Unavailable, "no_key", "the ledger has no token key"))?;
+    let chain = chain(ctx, grant);
+    let root = chain.first().map_or(&grant.agent, |link| &link.agent);
+    let token = Token {
+        id,
+        issuer: origin.issuer.clone(),
+        subject: match &grant.subject {
+            Some(subject) => subject.clone(),
+            None => ctx.view.spiffe_id(crate::domain::agent::Kind::Agent, root).parse::<Line>()?,
+        },
+        audience: grant.audience.clone(),
+        issued_at: ctx.now.whole_seconds(),
+        expires_at,
+        grant: grant.id,
+        task: grant.task,
+        scopes: grant.scopes.clone(),
+        seq: ctx.next_seq() + events.len() as u64,
+        epoch: origin.epoch.clone(),
+        chain,
+        thumbprint: presenter.thumbprint,
+        key_hash: presenter.key_hash,
+        kid: key.kid.clone(),
+    };
+    events.push(Body::TokenIssued { token: token.clone() });
+    Ok(TokenAnswer::New(Prepared::recorded(token)))
+}
+
+/// The token again, while it lasts, for the same holder key.
+pub(super) fn again(ctx: &Context<'_>, id: TokenId) -> Result<Option<TokenAnswer>, Error> {
+    let Some(token) = ctx.view.token(&id).filter(|token| ctx.now < token.expires_at) else { return Ok(None) };
+    if ctx.view.cut(&Target::Token(id)).is_some() {
+        return Ok(None);
+    }
+    match ctx.caller.presenter() {
+        Some(presenter) if presenter.key_hash == token.key_hash => Ok(Some(TokenAnswer::Again(id, token.seq))),
+        _ => Err(Error::denied("other_key", format!("token `{id}` was issued for another key of this agent; ask for a new one"))),
+    }
+}
+
+/// Root first. Everything above a new grant is in the view; the grant itself may not be yet.
+fn chain(ctx: &Context<'_>, grant: &Grant) -> Vec<Link> {
+    let link = |grant: &Grant| Link {
+        grant: grant.id,
+        agent: grant.agent.clone(),
+        owner: grant.owner.clone(),
+        subject: grant.subject.clone(),
+    };
+    let mut chain = vec![link(grant)];
+    chain.extend(grant.parent.into_iter().flat_map(|parent| ctx.view.ancestry(parent)).map(link));
+    chain.reverse();
+    chain
+}

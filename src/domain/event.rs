@@ -1,0 +1,300 @@
+//! What happened. Every change of state is one [`Entry`] in one ordered log; state is their fold.
+//!
+//! Nothing here holds a secret: join tokens are hashes, keys are sealed blobs named by digest, tokens
+//! are their claims.
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::{Agent, AgentStatus, Identity, Join, Operator};
+use super::cut::Target;
+use super::digest::Digest;
+use super::error::Error;
+use super::grant::{Grant, Status, Task, Token};
+use super::id::{CertificateId, GrantId, InvocationId, JoinId, RevocationId, TaskId, TokenId};
+use super::name::{Audience, Line, Name, TrustDomain};
+use super::scope::Call;
+use super::time::Timestamp;
+
+/// One record of the log, without its sequence number, which is its place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// The batch's time; never before that of an earlier entry.
+    pub at: Timestamp,
+    /// Who caused it.
+    pub actor: Actor,
+    /// The request that caused it.
+    pub request_id: String,
+    /// The idempotency key that the caller gave.
+    pub idempotency: Option<Idempotency>,
+    /// What happened.
+    pub body: Body,
+}
+
+/// Who caused an event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Actor {
+    /// An agent.
+    Agent(Name),
+    /// An operator.
+    Operator(Name),
+    /// The broker itself.
+    Broker,
+    /// Somebody who has not proved who it is: an enrolment.
+    Stranger,
+}
+
+/// A caller's own name for a request: the same key and body mean the same request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// The verb it was given for.
+    pub verb: String,
+    /// The key, 1 to 128 printable ASCII characters.
+    pub key: String,
+    /// SHA-256 of the request's body.
+    pub digest: Digest,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
+pub enum Body {
+    /// The log began.
+    Origin(Origin),
+    /// A signing key came into use.
+    KeyAdded(Key),
+    /// An agent was registered and invited.
+    AgentRegistered { agent: Agent, join: Join },
+    /// An agent was suspended, resumed or retired.
+    AgentStatusChanged { name: Name, status: AgentStatus, reason: Line },
+    /// An operator was added and invited.
+    OperatorAdded { operator: Operator, join: Join },
+    /// An operator was removed.
+    OperatorRemoved { name: Name, reason: Line },
+    /// A new join token for somebody known.
+    Invited { join: Join },
+    /// An identity certificate will be signed: these bytes, for this key.
+    IdentityRecorded { identity: Identity, join: Option<JoinId>, replaces: Option<CertificateId> },
+    /// It was signed.
+    IdentitySigned { id: CertificateId, #[serde(serialize_with = "base64")] der: Vec<u8> },
+    /// A task began.
+    TaskStarted { task: Task },
+    /// A task ended, and with it all its grants.
+    TaskEnded { id: TaskId, agent: Name, reason: Line },
+    /// A grant was issued: a root, or a delegation.
+    GrantIssued { grant: Grant },
+    /// A grant's expiry moved.
+    GrantRenewed { id: GrantId, root: GrantId, agent: Name, expires_at: Timestamp },
+    /// A grant was suspended, resumed or completed.
+    GrantStatusChanged { id: GrantId, root: GrantId, agent: Name, status: Status, reason: Line },
+    /// A token will be signed: these claims, under this key.
+    TokenIssued { token: Token },
+    /// Something was cut, and with it all below.
+    Revoked(Revocation),
+    /// A tool call was decided.
+    Invoked(Invocation),
+    /// A snapshot of the state at `seq` was stored.
+    SnapshotTaken { seq: u64, digest: Digest, version: u32 },
+}
+
+/// The beginning of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The trust domain: one broker deployment, one ledger.
+    pub trust_domain: TrustDomain,
+    /// `iss` of every token.
+    pub issuer: Audience,
+    /// Random; only credentials of the current epoch are accepted.
+    pub epoch: String,
+}
+
+/// A signing key, public half; the private half is a sealed blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Its id, in the JWT header for a token key.
+    pub kid: String,
+    /// What it signs; nothing else.
+    pub purpose: Purpose,
+    /// The public key: an uncompressed P-256 point.
+    pub public: Vec<u8>,
+    /// For an authority: its self-signed certificate (DER).
+    pub certificate: Option<Vec<u8>>,
+    /// The sealed private key, by the digest of its blob.
+    pub sealed: Digest,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// What a key signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Tokens.
+    Token,
+    /// Certificates.
+    Authority,
+}
+
+/// A revocation: one event, whatever the size of the tree below.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Its id.
+    pub id: RevocationId,
+    /// What it names.
+    pub target: Target,
+    /// The tree it is in, for a grant or token that is known.
+    pub tree: Option<GrantId>,
+    /// Why.
+    pub reason: Line,
+    /// Whether the target was known.
+    pub known: bool,
+    /// When the cut can be forgotten.
+    pub until: Timestamp,
+    /// What died by it.
+    pub cut: CutCounts,
+}
+
+/// How much a revocation ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutCounts {
+    /// Grants that were not over yet.
+    pub grants: u64,
+    /// Tokens under them that were not over yet.
+    pub tokens: u64,
+    /// Certificates.
+    pub certificates: u64,
+    /// Leased secrets.
+    pub leases: u64,
+}
+
+/// One decided tool call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Invocation {
+    /// Its id.
+    pub id: InvocationId,
+    /// The token presented, where it could be read and was ours.
+    pub token: Option<TokenId>,
+    /// Its grant.
+    pub grant: Option<GrantId>,
+    /// The root of that grant's tree.
+    pub tree: Option<GrantId>,
+    /// The holder.
+    pub agent: Option<Name>,
+    /// The call, where it was well formed.
+    pub call: Option<Call>,
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// Stable words: why.
+    pub reasons: Vec<String>,
+    /// Whether the presenter's possession of the bound key was proven.
+    pub proven: bool,
+}
+
+impl Body {
+    /// The grant it is about.
+    pub fn grant(&self) -> Option<GrantId> {
+        match self {
+            Self::GrantIssued { grant } => Some(grant.id),
+            Self::GrantRenewed { id, .. } | Self::GrantStatusChanged { id, .. } => Some(*id),
+            Self::TokenIssued { token } => Some(token.grant),
+            Self::Revoked(Revocation { target: Target::Grant(id), .. }) => Some(*id),
+            Self::Invoked(invocation) => invocation.grant,
+            _ => None,
+        }
+    }
+
+    /// The tree it is about, by its root grant.
+    pub fn tree(&self) -> Option<GrantId> {
+        match self {
+            Self::GrantIssued { grant } => Some(grant.root),
+            Self::GrantRenewed { root, .. } | Self::GrantStatusChanged { root, .. } => Some(*root),
+            Self::TokenIssued { token } => token.chain.first().map(|link| link.grant),
+            Self::Revoked(revocation) => revocation.tree,
+            Self::Invoked(invocation) => invocation.tree,
+            _ => None,
+        }
+    }
+
+    /// The agent it is about.
+    pub fn agent(&self) -> Option<&Name> {
+        match self {
+            Self::AgentRegistered { agent, .. } => Some(&agent.name),
+            Self::AgentStatusChanged { name, .. } => Some(name),
+            Self::TaskStarted { task } => Some(&task.agent),
+            Self::GrantIssued { grant } => Some(&grant.agent),
+            Self::TaskEnded { agent, .. } | Self::GrantRenewed { agent, .. } | Self::GrantStatusChanged { agent, .. } => Some(agent),
+            Self::TokenIssued { token } => token.chain.last().map(|link| &link.agent),
+            Self::Revoked(Revocation { target: Target::Agent(name), .. }) => Some(name),
+            Self::Invoked(invocation) => invocation.agent.as_ref(),
+            Self::Invited { join } if join.kind == super::agent::Kind::Agent => Some(&join.name),
+            Self::IdentityRecorded { identity, .. } if identity.kind == super::agent::Kind::Agent => Some(&identity.name),
+            _ => None,
+        }
+    }
+
+    /// The word for what happened.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Origin(_) => "origin",
+            Self::KeyAdded(_) => "key_added",
+            Self::AgentRegistered { .. } => "agent_registered",
+            Self::AgentStatusChanged { .. } => "agent_status_changed",
+            Self::OperatorAdded { .. } => "operator_added",
+            Self::OperatorRemoved { .. } => "operator_removed",
+            Self::Invited { .. } => "invited",
+            Self::IdentityRecorded { .. } => "identity_recorded",
+            Self::IdentitySigned { .. } => "identity_signed",
+            Self::TaskStarted { .. } => "task_started",
+            Self::TaskEnded { .. } => "task_ended",
+            Self::GrantIssued { .. } => "grant_issued",
+            Self::GrantRenewed { .. } => "grant_renewed",
+            Self::GrantStatusChanged { .. } => "grant_status_changed",
+            Self::TokenIssued { .. } => "token_issued",
+            Self::Revoked(_) => "revoked",
+            Self::Invoked(_) => "invoked",
+            Self::SnapshotTaken { .. } => "snapshot_taken",
+        }
+    }
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Agent(name) => write!(f, "agent:{name}"),
+            Self::Operator(name) => write!(f, "operator:{name}"),
+            Self::Broker => f.write_str("broker"),
+            Self::Stranger => f.write_str("stranger"),
+        }
+    }
+}
+
+impl std::str::FromStr for Actor {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.split_once(':') {
+            Some(("agent", name)) => name.parse().map(Self::Agent),
+            Some(("operator", name)) => name.parse().map(Self::Operator),
+            None if text == "broker" => Ok(Self::Broker),
+            None if text == "stranger" => Ok(Self::Stranger),
+            _ => Err(Error::malformed("actor", text, "expected agent:NAME, operator:NAME, broker or stranger")),
+        }
+    }
+}
+
+impl TryFrom<String> for Actor {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Actor> for String {
+    fn from(actor: Actor) -> Self {
+        actor.to_string()
+    }
+}
+
+fn base64<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+    use base64::Engine as _;
+    s.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
+}

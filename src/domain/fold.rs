@@ -1,0 +1,137 @@
+//! What an event does to the state, as a delta. Nothing here changes anything, nothing here decides.
+
+use super::cut::Cut;
+use super::event::{Body, Entry, Idempotency};
+use super::grant::{Grant, LiveToken, Token};
+use super::id::GrantId;
+use super::state::{Delta, Remembered, RequestKey, SnapshotMark};
+use super::time::{KEY_KEPT, Timestamp};
+use super::view::View;
+
+/// Raised when the same events fold to another state: a snapshot of another version is not loaded.
+pub const VERSION: u32 = 1;
+
+/// An event that speaks of something the log does not know: the log is not ours, or is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} ({kind}) refers to {what}, which no earlier event made")]
+pub struct FoldError {
+    /// Where.
+    pub seq: u64,
+    /// Which kind of event.
+    pub kind: &'static str,
+    /// What is missing.
+    pub what: String,
+}
+
+/// The delta of one entry at `seq`, over what came before it.
+///
+/// # Errors
+/// The entry refers to something unknown. A decision never makes such an entry.
+pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError> {
+    let missing = |what: String| FoldError { seq, kind: entry.body.kind(), what };
+    let mut delta = Delta::default();
+    match &entry.body {
+        Body::Origin(origin) => delta.origin = Some(origin.clone()),
+        Body::KeyAdded(key) => drop(delta.keys.insert(key.kid.clone(), key.clone())),
+        Body::AgentRegistered { agent, join } => {
+            delta.agents.insert(agent.name.clone(), agent.clone());
+            delta.joins.insert(join.id, join.clone());
+        }
+        Body::AgentStatusChanged { name, status, .. } => {
+            let mut agent = view.agent(name).ok_or_else(|| missing(format!("agent {name}")))?.clone();
+            agent.status = *status;
+            delta.agents.insert(name.clone(), agent);
+        }
+        Body::OperatorAdded { operator, join } => {
+            delta.operators.insert(operator.name.clone(), operator.clone());
+            delta.joins.insert(join.id, join.clone());
+        }
+        Body::OperatorRemoved { name, .. } => {
+            let mut operator = view.operator(name).ok_or_else(|| missing(format!("operator {name}")))?.clone();
+            operator.removed = true;
+            delta.operators.insert(name.clone(), operator);
+        }
+        Body::Invited { join } => drop(delta.joins.insert(join.id, join.clone())),
+        Body::IdentityRecorded { identity, join, .. } => {
+            if let Some(id) = join {
+                let mut join = view.join(id).ok_or_else(|| missing(format!("join token {id}")))?.clone();
+                join.used = Some((identity.id, identity.key_hash));
+                delta.joins.insert(*id, join);
+            }
+            delta.identities.insert(identity.id, identity.clone());
+        }
+        Body::IdentitySigned { id, der } => {
+            let mut identity = view.identity(id).ok_or_else(|| missing(format!("certificate {id}")))?.clone();
+            identity.der = Some(der.clone());
+            delta.identities.insert(*id, identity);
+        }
+        Body::TaskStarted { task } => drop(delta.tasks.insert(task.id, task.clone())),
+        Body::TaskEnded { id, .. } => {
+            let mut task = view.task(id).ok_or_else(|| missing(format!("task {id}")))?.clone();
+            task.ended = true;
+            delta.tasks.insert(*id, task);
+        }
+        Body::GrantIssued { grant } => drop(delta.grants.insert(grant.id, grant.clone())),
+        Body::GrantRenewed { id, expires_at, .. } => {
+            let grant = known(view, *id).ok_or_else(|| missing(format!("grant {id}")))?;
+            delta.grants.insert(*id, Grant { expires_at: *expires_at, ..grant });
+        }
+        Body::GrantStatusChanged { id, status, .. } => {
+            let grant = known(view, *id).ok_or_else(|| missing(format!("grant {id}")))?;
+            delta.grants.insert(*id, Grant { status: *status, ..grant });
+        }
+        Body::TokenIssued { token } => drop(delta.tokens.insert(token.id, live(token))),
+        Body::Revoked(revocation) => {
+            let cut = Cut { id: revocation.id, seq, until: revocation.until };
+            delta.cuts.insert(revocation.target.clone(), cut);
+        }
+        Body::Invoked(_) => {}
+        Body::SnapshotTaken { seq, digest, version } => {
+            delta.snapshot = Some(SnapshotMark { seq: *seq, digest: *digest, version: *version });
+        }
+    }
+    if let Some(idempotency) = &entry.idempotency {
+        let (key, made) = remember(view, entry, idempotency);
+        delta.remembered.insert(key, made);
+    }
+    Ok(delta)
+}
+
+fn known(view: &View<'_>, id: GrantId) -> Option<Grant> {
+    view.grant(id).cloned()
+}
+
+fn live(token: &Token) -> LiveToken {
+    LiveToken {
+        id: token.id,
+        grant: token.grant,
+        seq: token.seq,
+        expires_at: token.expires_at,
+        thumbprint: token.thumbprint,
+        key_hash: token.key_hash,
+    }
+}
+
+/// The keys of one request gather what its events made: a grant, then its token.
+fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (RequestKey, Remembered) {
+    let key = RequestKey { actor: entry.actor.clone(), verb: idempotency.verb.clone(), key: idempotency.key.clone() };
+    let fresh = Remembered { digest: idempotency.digest, task: None, grant: None, token: None, until: entry.at.plus(KEY_KEPT) };
+    let mut made = view.remembered(&key).cloned().unwrap_or(fresh);
+    let mut keep = |end: Timestamp| made.until = made.until.max(end.plus(KEY_KEPT));
+    match &entry.body {
+        Body::TaskStarted { task } => {
+            keep(task.expires_at);
+            made.task = Some(task.id);
+        }
+        Body::GrantIssued { grant } => {
+            keep(grant.renewable_until);
+            made.grant = Some(grant.id);
+        }
+        Body::TokenIssued { token } => {
+            keep(token.expires_at);
+            made.token = Some((token.id, token.seq));
+        }
+        _ => {}
+    }
+    (key, made)
+}

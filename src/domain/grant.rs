@@ -1,0 +1,168 @@
+//! Tasks, grants and tokens, and the states a grant goes through.
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::words;
+use super::digest::Digest;
+use super::error::Error;
+use super::id::{GrantId, TaskId, TokenId};
+use super::name::{Audience, Line, Name};
+use super::scope::Scopes;
+use super::time::Timestamp;
+
+/// A declared purpose with a deadline: the root context of grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// What it is for, in the words of the agent that started it.
+    pub purpose: Line,
+    /// The agent that started it; only it may request root grants.
+    pub agent: Name,
+    /// On whose behalf it runs.
+    pub subject: Option<Line>,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+    /// Whether it was ended.
+    pub ended: bool,
+    /// When it began.
+    pub created_at: Timestamp,
+}
+
+/// A node of a delegation tree. What it allows never changes; only `expires_at` and `status` do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its id.
+    pub id: GrantId,
+    /// The grant it was delegated from; none for a root.
+    pub parent: Option<GrantId>,
+    /// The root of its tree; its own id for a root.
+    pub root: GrantId,
+    /// The task it serves.
+    pub task: TaskId,
+    /// The holder.
+    pub agent: Name,
+    /// Who answered for the holder when it was granted.
+    pub owner: Line,
+    /// On whose behalf the task runs.
+    pub subject: Option<Line>,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// For whom its tokens are.
+    pub audience: Audience,
+    /// 0 for a root; at most [`super::MAX_CHAIN`] − 1.
+    pub depth: u8,
+    /// The sequence at which it was granted: a cut of a name ends what came up to it.
+    pub seq: u64,
+    /// When it was granted.
+    pub created_at: Timestamp,
+    /// When it ends, exclusive; never after its parent or its task.
+    pub expires_at: Timestamp,
+    /// Beyond this no renewal goes; fixed at activation.
+    pub renewable_until: Timestamp,
+    /// What was done to it.
+    pub status: Status,
+}
+
+/// What was done to a grant itself. Whether it is live also hangs on time, ancestors, agent and task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Granted, and nothing since.
+    Active,
+    /// Halted, until resumed.
+    Suspended,
+    /// Given back by its holder.
+    Completed,
+}
+
+/// The state of a grant as it is told: its own status, time, and every cut on its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantState {
+    /// May be used.
+    Active,
+    /// Halted, itself or somewhere above.
+    Suspended,
+    /// Its time, or that of something above, is over.
+    Expired,
+    /// Cut, itself or somewhere above.
+    Revoked,
+    /// Given back, or its task has ended.
+    Completed,
+}
+
+impl GrantState {
+    /// Whether nothing can bring it back.
+    pub fn is_ended(self) -> bool {
+        matches!(self, Self::Expired | Self::Revoked | Self::Completed)
+    }
+}
+
+/// One link of a chain as a token carries it: the keys by which a cut finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The grant.
+    pub grant: GrantId,
+    /// Its holder.
+    pub agent: Name,
+    /// Who answers for the holder.
+    pub owner: Line,
+    /// On whose behalf.
+    pub subject: Option<Line>,
+}
+
+/// A token, every claim of it: enough to build its signing input again byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// `jti`.
+    pub id: TokenId,
+    /// `iss`.
+    pub issuer: Audience,
+    /// `sub`: the task's subject, else the root holder.
+    pub subject: Line,
+    /// `aud`.
+    pub audience: Audience,
+    /// `iat`, whole seconds.
+    pub issued_at: Timestamp,
+    /// `exp`, whole seconds, exclusive.
+    pub expires_at: Timestamp,
+    /// The grant it is issued under.
+    pub grant: GrantId,
+    /// The task.
+    pub task: TaskId,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// The sequence at which it was issued.
+    pub seq: u64,
+    /// The ledger's epoch: tokens of another are refused.
+    pub epoch: String,
+    /// Root first; the last link's agent is the holder and the `client_id`.
+    pub chain: Vec<Link>,
+    /// `cnf` `x5t#S256`: SHA-256 of the holder's certificate.
+    pub thumbprint: Digest,
+    /// SHA-256 of the holder's public key: who may have it signed again.
+    pub key_hash: Digest,
+    /// The key that signs it.
+    pub kid: String,
+}
+
+/// What memory keeps of a token: the rest is in its event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveToken {
+    /// `jti`.
+    pub id: TokenId,
+    /// Its grant.
+    pub grant: GrantId,
+    /// Where its event is.
+    pub seq: u64,
+    /// End of life, exclusive.
+    pub expires_at: Timestamp,
+    /// The certificate it is bound to.
+    pub thumbprint: Digest,
+    /// The public key behind that certificate.
+    pub key_hash: Digest,
+}
+
+words! { Status "status": Active = "active", Suspended = "suspended", Completed = "completed" }
+words! { GrantState "state": Active = "active", Suspended = "suspended", Expired = "expired", Revoked = "revoked", Completed = "completed" }

@@ -1,0 +1,37 @@
+//! The rules. Pure and synchronous: no clock, socket, file, table, random source, async or log.
+//!
+//! Time and entropy come in as values, so that every rule can be tested with plain values and
+//! simulated by seed. The one door is [`decide::Decide`]: a command looks at a [`view::View`] and
+//! answers with the events that would make it true, or with an [`error::Error`].
+
+pub mod agent;
+pub mod cut;
+pub mod digest;
+#[cfg(feature = "broker")]
+pub mod decide;
+pub mod entropy;
+pub mod error;
+pub mod event;
+#[cfg(feature = "broker")]
+pub mod fold;
+pub mod grant;
+pub mod id;
+pub mod name;
+pub mod policy;
+#[cfg(feature = "broker")]
+pub mod prepared;
+pub mod scope;
+#[cfg(feature = "broker")]
+pub mod state;
+pub mod time;
+#[cfg(feature = "broker")]
+pub mod tree;
+#[cfg(feature = "broker")]
+pub mod view;
+
+/// Grants on one chain, root included; a token lists them all.
+pub const MAX_CHAIN: usize = 16;
+/// Scopes on one grant.
+pub const MAX_SCOPES: usize = 64;
+/// Bytes of one recorded event: a leaf must fit a transparency-log tile entry (C2SP tlog-tiles).
+pub const MAX_EVENT: usize = 65_535;

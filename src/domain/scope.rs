@@ -1,0 +1,386 @@
+//! Scopes: `tool:action@resource`, and what it means for one to cover another.
+//!
+//! [`Scope::covers`] never accepts falsely: whatever the child allows, the parent allows. An empty set
+//! means nothing. Constraints on arguments are refused until they are decided, never ignored.
+
+use serde::{Deserialize, Serialize};
+
+use super::MAX_SCOPES;
+use super::error::{Code, Error};
+
+const LONGEST: usize = 512;
+
+/// One scope: a tool, an action pattern and a resource pattern.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Scope {
+    tool: String,
+    action: Action,
+    resource: Vec<Segment>,
+}
+
+/// The scopes of one grant: at least one, at most [`MAX_SCOPES`], each once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Scope>", into = "Vec<Scope>")]
+pub struct Scopes(Vec<Scope>);
+
+/// One concrete tool call: nothing in it is a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Call {
+    /// The tool.
+    pub tool: String,
+    /// The action, dotted.
+    pub action: String,
+    /// The resource path.
+    pub resource: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Action {
+    /// `*`
+    Any,
+    /// `issues.*`, kept with its dot: `issues.`
+    Below(String),
+    /// `issues.read`
+    Exact(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Segment {
+    /// A name, compared byte for byte.
+    Name(String),
+    /// `*`: exactly one segment.
+    One,
+    /// `**`: one or more segments, at the end only.
+    Rest,
+}
+
+impl Scope {
+    /// Whether every call that `child` allows is allowed by this scope.
+    pub fn covers(&self, child: &Scope) -> bool {
+        self.tool == child.tool && self.action.covers(&child.action) && path_covers(&self.resource, &child.resource)
+    }
+
+    /// Whether this scope allows `call`.
+    pub fn allows(&self, call: &Call) -> bool {
+        let action = match &self.action {
+            Action::Any => true,
+            Action::Below(prefix) => call.action.len() > prefix.len() && call.action.starts_with(prefix.as_str()),
+            Action::Exact(name) => *name == call.action,
+        };
+        self.tool == call.tool && action && path_allows(&self.resource, &call.resource)
+    }
+
+    /// The tool.
+    pub fn tool(&self) -> &str {
+        &self.tool
+    }
+
+    /// The action pattern, as written.
+    pub fn action(&self) -> String {
+        self.action.to_string()
+    }
+
+    /// The resource pattern, as written.
+    pub fn resource(&self) -> String {
+        self.resource.iter().map(Segment::as_str).collect::<Vec<_>>().join("/")
+    }
+}
+
+impl Action {
+    fn covers(&self, child: &Action) -> bool {
+        match (self, child) {
+            (Self::Any, _) => true,
+            (Self::Below(prefix), Self::Below(below)) => below.starts_with(prefix.as_str()),
+            (Self::Below(prefix), Self::Exact(name)) => name.len() > prefix.len() && name.starts_with(prefix.as_str()),
+            (Self::Exact(ours), Self::Exact(theirs)) => ours == theirs,
+            (Self::Below(_), Self::Any) | (Self::Exact(_), Self::Any | Self::Below(_)) => false,
+        }
+    }
+}
+
+fn path_covers(parent: &[Segment], child: &[Segment]) -> bool {
+    match (parent, child) {
+        ([Segment::Rest], child) => !child.is_empty(),
+        ([], []) => true,
+        ([one, parent @ ..], [two, child @ ..]) => {
+            let here = match (one, two) {
+                (Segment::One, Segment::One | Segment::Name(_)) => true,
+                (Segment::Name(ours), Segment::Name(theirs)) => ours == theirs,
+                _ => false,
+            };
+            here && path_covers(parent, child)
+        }
+        _ => false,
+    }
+}
+
+fn path_allows(pattern: &[Segment], path: &str) -> bool {
+    let mut names = path.split('/');
+    for segment in pattern {
+        let Some(name) = names.next() else { return false };
+        match segment {
+            Segment::Rest => return true,
+            Segment::One => {}
+            Segment::Name(ours) if ours == name => {}
+            Segment::Name(_) => return false,
+        }
+    }
+    names.next().is_none()
+}
+
+impl Scopes {
+    /// The scopes in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Scope> {
+        self.0.iter()
+    }
+
+    /// The first scope of `child` that no scope here covers.
+    pub fn first_uncovered<'c>(&self, child: &'c Scopes) -> Option<&'c Scope> {
+        child.iter().find(|wanted| !self.iter().any(|ours| ours.covers(wanted)))
+    }
+
+    /// Whether some scope allows `call`.
+    pub fn allow(&self, call: &Call) -> bool {
+        self.iter().any(|scope| scope.allows(call))
+    }
+
+    /// Reads scopes from their text forms.
+    ///
+    /// # Errors
+    /// None given, too many, one malformed, or one given twice.
+    pub fn parse<S: AsRef<str>>(texts: &[S]) -> Result<Self, Error> {
+        if texts.len() > MAX_SCOPES {
+            return Err(Error::malformed("scope", &texts.len().to_string(), "a grant has at most 64 scopes"));
+        }
+        texts.iter().map(|text| text.as_ref().parse()).collect::<Result<Vec<Scope>, _>>()?.try_into()
+    }
+}
+
+impl TryFrom<Vec<Scope>> for Scopes {
+    type Error = Error;
+
+    fn try_from(scopes: Vec<Scope>) -> Result<Self, Error> {
+        if scopes.is_empty() {
+            return Err(Error::missing("scope"));
+        }
+        if scopes.len() > MAX_SCOPES {
+            return Err(Error::malformed("scope", &scopes.len().to_string(), "a grant has at most 64 scopes"));
+        }
+        let twice = scopes.iter().enumerate().find(|(at, scope)| scopes[..*at].contains(scope));
+        match twice {
+            Some((_, scope)) => Err(Error::malformed("scope", &scope.to_string(), "it is given twice")),
+            None => Ok(Self(scopes)),
+        }
+    }
+}
+
+impl From<Scopes> for Vec<Scope> {
+    fn from(scopes: Scopes) -> Self {
+        scopes.0
+    }
+}
+
+impl Call {
+    /// A call, read from its parts.
+    ///
+    /// # Errors
+    /// A part is empty, too long, or holds anything but names: a wildcard or `..` in a call is refused.
+    pub fn parse(tool: &str, action: &str, resource: &str) -> Result<Self, Error> {
+        let wrong = |field, text: &str, why: &str| Err(Error::malformed(field, text, why));
+        if tool.len() + action.len() + resource.len() > LONGEST {
+            return wrong("resource", resource, "tool, action and resource together have at most 512 bytes");
+        }
+        if !is_tool(tool) {
+            return wrong("tool", tool, TOOL);
+        }
+        if !matches!(parse_action(action), Some(Action::Exact(_))) {
+            return wrong("action", action, "use dotted names of a-z, A-Z, 0-9, `_` and `-`, without wildcards");
+        }
+        match parse_path(resource) {
+            Some(path) if path.iter().all(|segment| matches!(segment, Segment::Name(_))) => {}
+            _ => return wrong("resource", resource, "use a `/`-path of names, without wildcards, `.`, `..` or empty parts"),
+        }
+        Ok(Self { tool: tool.to_owned(), action: action.to_owned(), resource: resource.to_owned() })
+    }
+}
+
+const TOOL: &str = "a tool is a-z, 0-9, `_` and `-`, beginning with a letter";
+
+fn is_tool(text: &str) -> bool {
+    let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    text.len() <= 64 && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase()) && text.bytes().all(good)
+}
+
+fn parse_action(text: &str) -> Option<Action> {
+    if text == "*" {
+        return Some(Action::Any);
+    }
+    let (names, below) = match text.strip_suffix(".*") {
+        Some(names) => (names, true),
+        None => (text, false),
+    };
+    let good = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if !names.split('.').all(good) {
+        return None;
+    }
+    Some(if below { Action::Below(format!("{names}.")) } else { Action::Exact(names.to_owned()) })
+}
+
+fn parse_path(text: &str) -> Option<Vec<Segment>> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"._~-:@+=,".contains(&b);
+    let parts: Vec<&str> = text.split('/').collect();
+    let last = parts.len() - 1;
+    let segment = |(at, part): (usize, &&str)| match *part {
+        "*" => Some(Segment::One),
+        "**" if at == last => Some(Segment::Rest),
+        "" | "." | ".." | "**" => None,
+        name if name.bytes().all(good) => Some(Segment::Name(name.to_owned())),
+        _ => None,
+    };
+    parts.iter().enumerate().map(segment).collect()
+}
+
+impl std::str::FromStr for Scope {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = |why: &str| Error::malformed("scope", text, why);
+        if text.is_empty() {
+            return Err(Error::missing("scope"));
+        }
+        if text.len() > LONGEST {
+            return Err(wrong("at most 512 bytes"));
+        }
+        if text.contains(['?', '[', '{', ';', ' ']) {
+            return Err(Error { code: Code::Invalid, reason: "constraint_unsupported",
+                ..wrong("constraints on arguments are not supported yet; write tool:action@resource") });
+        }
+        let form = "write tool:action@resource, such as postgres:select@db/orders/*";
+        let (tool, rest) = text.split_once(':').ok_or_else(|| wrong(form))?;
+        let (action, resource) = rest.split_once('@').ok_or_else(|| wrong(form))?;
+        if !is_tool(tool) {
+            return Err(wrong(TOOL));
+        }
+        let action = parse_action(action).ok_or_else(|| wrong("an action is dotted names, may end in `.*`, or is `*`"))?;
+        let resource = parse_path(resource)
+            .ok_or_else(|| wrong("a resource is a `/`-path of names, `*` for one part, `**` for any tail; no `.`, `..` or empty parts"))?;
+        Ok(Self { tool: tool.to_owned(), action, resource })
+    }
+}
+
+impl TryFrom<String> for Scope {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Scope> for String {
+    fn from(scope: Scope) -> Self {
+        scope.to_string()
+    }
+}
+
+impl Segment {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Name(name) => name,
+            Self::One => "*",
+            Self::Rest => "**",
+        }
+    }
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Below(prefix) => write!(f, "{prefix}*"),
+            Self::Exact(name) => f.write_str(name),
+        }
+    }
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}@{}", self.tool, self.action, self.resource())
+    }
+}
+
+impl std::fmt::Display for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}@{}", self.tool, self.action, self.resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(text: &str) -> Scope {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_scope_covers_only_what_lies_within_it() {
+        let within = [
+            ("pg:*@db/**", "pg:select@db/orders/eu"),
+            ("pg:*@db/**", "pg:*@db/**"),
+            ("pg:*@**", "pg:rows.read@a"),
+            ("pg:rows.*@db/*", "pg:rows.read.one@db/*"),
+            ("pg:rows.*@db/*", "pg:rows.read.*@db/orders"),
+        ];
+        for (parent, child) in within {
+            assert!(scope(parent).covers(&scope(child)), "{parent} {child}");
+        }
+        let beyond = [
+            ("pg:select@db/orders", "pg:select@db/orders2"),
+            ("pg:select@db/orders", "pg:select@db/orders/eu"),
+            ("pg:select@db/*", "pg:select@db/**"),
+            ("pg:select@db/**", "pg:select@db"),
+            ("pg:select@db/*/eu", "pg:select@db/*/*"),
+            ("pg:rows.*@db", "pg:rows@db"),
+            ("pg:rows.*@db", "pg:rowsx.read@db"),
+            ("pg:rows.read@db", "pg:rows.*@db"),
+            ("pg:select@db", "pg:*@db"),
+            ("pg:select@db", "my:select@db"),
+            ("pg:select@*/**", "pg:select@**"),
+        ];
+        for (parent, child) in beyond {
+            assert!(!scope(parent).covers(&scope(child)), "{parent} {child}");
+        }
+    }
+
+    #[test]
+    fn malformed_scopes_are_refused() {
+        let long = format!("pg:select@{}", "a/".repeat(300) + "b");
+        let wrong = [
+            "", "pg", "pg:", "pg:select", "pg:select@", ":select@db", "pg:@db", "*:select@db", "PG:select@db", "pg:sel*@db",
+            "pg:select@db//x", "pg:select@/db", "pg:select@db/", "pg:select@db/../x", "pg:select@./db", "pg:select@**/db",
+            "pg:select@db\0", "pg:select@db\n", "pg:select@d%2eb", "pg:select@d\u{430}b", "pg:select@db/\u{202e}x", "pg:.x@db",
+            "pg:x..y@db", "pg:select@db?limit=1", "pg:select@db{limit<=5}", "pg:select@db[limit=1]", "pg:select@***", " pg:select@db",
+            &long,
+        ];
+        for text in wrong {
+            assert!(text.parse::<Scope>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sets_are_neither_empty_nor_doubled() {
+        assert!(Scopes::parse::<&str>(&[]).is_err());
+        assert!(Scopes::parse(&["pg:select@db", "pg:select@db"]).is_err());
+        assert!(Scopes::parse(&vec!["pg:select@db".to_owned(); 65]).is_err());
+        assert!(serde_json::from_str::<Scopes>("[]").is_err());
+    }
+
+    #[test]
+    fn a_call_holds_no_pattern() {
+        assert!(Call::parse("pg", "select", "db/orders").is_ok());
+        for (tool, action, resource) in [("pg", "*", "db"), ("pg", "a.*", "db"), ("pg", "a", "db/*"), ("pg", "a", "**"),
+            ("pg", "a", "db/.."), ("pg", "a", ""), ("", "a", "db"), ("pg", "", "db")] {
+            assert!(Call::parse(tool, action, resource).is_err(), "{tool} {action} {resource}");
+        }
+    }
+}

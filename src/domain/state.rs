@@ -1,0 +1,271 @@
+//! The fold of all events, as far as it is still live.
+//!
+//! Only [`State::apply`] changes anything, and it cannot fail: what can fail is decided and folded
+//! before, on values. What is over leaves memory by *batch* time, so that a replay collects the same.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::agent::{Agent, Identity, Join, Operator};
+use super::cut::{Cut, Target};
+use super::digest::Digest;
+use super::event::{Actor, Key, Origin};
+use super::grant::{Grant, LiveToken, Task};
+use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::name::Name;
+use super::time::{GRACE, Timestamp};
+use super::tree::Tree;
+
+/// The broker's whole memory.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(super) tables: Tables,
+    pub(super) tree: Tree,
+    pub(super) head: u64,
+    pub(super) at: Timestamp,
+    pub(super) roots: HashMap<TaskId, Vec<GrantId>>,
+    pub(super) held: HashMap<Name, BTreeSet<GrantId>>,
+    pub(super) tokens_of: HashMap<GrantId, Vec<TokenId>>,
+    due: BTreeSet<(Timestamp, Due)>,
+}
+
+/// The records, by key. A delta is the same shape: what an event adds or replaces.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// The log's beginning.
+    pub origin: Option<Origin>,
+    /// The newest snapshot.
+    pub snapshot: Option<SnapshotMark>,
+    /// Signing keys by kid.
+    pub keys: HashMap<String, Key>,
+    /// Agents by name.
+    pub agents: HashMap<Name, Agent>,
+    /// Operators by name.
+    pub operators: HashMap<Name, Operator>,
+    /// Join tokens.
+    pub joins: HashMap<JoinId, Join>,
+    /// Identity certificates by serial.
+    pub identities: HashMap<CertificateId, Identity>,
+    /// Tasks.
+    pub tasks: HashMap<TaskId, Task>,
+    /// Grants: in a delta only; in a state they are in the tree.
+    pub grants: HashMap<GrantId, Grant>,
+    /// Tokens.
+    pub tokens: HashMap<TokenId, LiveToken>,
+    /// What idempotency keys have made.
+    pub remembered: HashMap<RequestKey, Remembered>,
+    /// Cuts.
+    pub cuts: HashMap<Target, Cut>,
+}
+
+/// What a batch of events adds or replaces.
+pub type Delta = Tables;
+
+/// Where the newest snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMark {
+    /// The state's sequence when it was taken.
+    pub seq: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// The fold that wrote it.
+    pub version: u32,
+}
+
+/// One caller's name for one request of one verb.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestKey {
+    /// The caller.
+    pub actor: Actor,
+    /// The verb.
+    pub verb: String,
+    /// The key.
+    pub key: String,
+}
+
+/// What a request made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// SHA-256 of the request's body.
+    pub digest: Digest,
+    /// The task it started.
+    pub task: Option<TaskId>,
+    /// The grant it issued.
+    pub grant: Option<GrantId>,
+    /// The token it issued, and the sequence of its event.
+    pub token: Option<(TokenId, u64)>,
+    /// When the key is forgotten.
+    pub until: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Grant(GrantId),
+    Token(TokenId),
+    Task(TaskId),
+    Join(JoinId),
+    Identity(CertificateId),
+    Remembered(RequestKey),
+    Cut(Target),
+}
+
+impl Delta {
+    /// Adds a later delta: where both speak of a record, the later one stands.
+    pub fn merge(&mut self, later: Delta) {
+        self.origin = later.origin.or(self.origin.take());
+        self.snapshot = later.snapshot.or(self.snapshot.take());
+        self.keys.extend(later.keys);
+        self.agents.extend(later.agents);
+        self.operators.extend(later.operators);
+        self.joins.extend(later.joins);
+        self.identities.extend(later.identities);
+        self.tasks.extend(later.tasks);
+        self.grants.extend(later.grants);
+        self.tokens.extend(later.tokens);
+        self.remembered.extend(later.remembered);
+        self.cuts.extend(later.cuts);
+    }
+}
+
+impl State {
+    /// How many events are folded in: the sequence of the last.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The time of the last batch.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// The records, apart from grants.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The grants.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Drops what was over by `at`, then takes in what a batch of events, dated `at`, folded to.
+    pub fn apply(&mut self, delta: Delta, head: u64, at: Timestamp) {
+        self.collect(at);
+        self.head = head;
+        self.at = self.at.max(at);
+        let Delta { origin, snapshot, keys, agents, operators, joins, identities, tasks, grants, tokens, remembered, cuts } = delta;
+        self.tables.origin = origin.or(self.tables.origin.take());
+        self.tables.snapshot = snapshot.or(self.tables.snapshot.take());
+        self.tables.keys.extend(keys);
+        self.tables.agents.extend(agents);
+        self.tables.operators.extend(operators);
+        self.schedule(joins.values().map(|join| (join.expires_at.plus(GRACE), Due::Join(join.id))));
+        self.tables.joins.extend(joins);
+        self.schedule(identities.values().map(|identity| (identity.not_after.plus(GRACE), Due::Identity(identity.id))));
+        self.tables.identities.extend(identities);
+        self.schedule(tasks.values().map(|task| (task.expires_at.plus(GRACE), Due::Task(task.id))));
+        self.tables.tasks.extend(tasks);
+        self.put_grants(grants);
+        self.put_tokens(tokens);
+        self.schedule(remembered.iter().map(|(key, made)| (made.until, Due::Remembered(key.clone()))));
+        self.tables.remembered.extend(remembered);
+        self.schedule(cuts.iter().map(|(target, cut)| (cut.until, Due::Cut(target.clone()))));
+        self.tables.cuts.extend(cuts);
+    }
+
+    fn put_grants(&mut self, grants: HashMap<GrantId, Grant>) {
+        let mut grants: Vec<Grant> = grants.into_values().collect();
+        // A parent may come in the same batch as its child, and has to be linked first.
+        grants.sort_by_key(|grant| grant.depth);
+        for grant in grants {
+            self.due.insert((grant.expires_at.plus(GRACE), Due::Grant(grant.id)));
+            if self.tree.get(grant.id).is_none() {
+                self.held.entry(grant.agent.clone()).or_default().insert(grant.id);
+                if grant.parent.is_none() {
+                    self.roots.entry(grant.task).or_default().push(grant.id);
+                }
+            }
+            self.tree.put(grant);
+        }
+    }
+
+    fn put_tokens(&mut self, tokens: HashMap<TokenId, LiveToken>) {
+        for (id, token) in tokens {
+            self.due.insert((token.expires_at.plus(GRACE), Due::Token(id)));
+            let (grant, known) = (token.grant, self.tables.tokens.insert(id, token).is_some());
+            if !known {
+                self.tokens_of.entry(grant).or_default().push(id);
+            }
+        }
+    }
+
+    fn schedule(&mut self, due: impl Iterator<Item = (Timestamp, Due)>) {
+        self.due.extend(due);
+    }
+
+    fn collect(&mut self, at: Timestamp) {
+        let mut grants = Vec::new();
+        while self.due.first().is_some_and(|(due_at, _)| *due_at <= at) {
+            match self.due.pop_first() {
+                Some((_, Due::Grant(id))) => grants.extend(self.tree.get(id).map(|grant| (grant.depth, id))),
+                Some((_, due)) => self.drop_record(&due, at),
+                None => {}
+            }
+        }
+        // Children end no later than their parents: deepest first leaves no parent behind.
+        grants.sort_unstable_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        grants.into_iter().for_each(|(_, id)| self.drop_grant(id, at));
+    }
+
+    /// A record whose end was moved since is due again, later: only what is over by `at` goes.
+    fn drop_record(&mut self, due: &Due, at: Timestamp) {
+        let tables = &mut self.tables;
+        match due {
+            Due::Grant(_) => {}
+            Due::Token(id) => self.drop_token(*id),
+            Due::Task(id) => drop(tables.tasks.remove(id)),
+            Due::Join(id) => drop(tables.joins.remove(id)),
+            Due::Identity(id) => drop(tables.identities.remove(id)),
+            Due::Remembered(key) => {
+                if tables.remembered.get(key).is_some_and(|made| made.until <= at) {
+                    tables.remembered.remove(key);
+                }
+            }
+            Due::Cut(target) => {
+                if tables.cuts.get(target).is_some_and(|cut| cut.until <= at) {
+                    tables.cuts.remove(target);
+                }
+            }
+        }
+    }
+
+    fn drop_token(&mut self, id: TokenId) {
+        let Some(token) = self.tables.tokens.remove(&id) else { return };
+        let Some(tokens) = self.tokens_of.get_mut(&token.grant) else { return };
+        tokens.retain(|other| *other != id);
+        if tokens.is_empty() {
+            self.tokens_of.remove(&token.grant);
+        }
+    }
+
+    fn drop_grant(&mut self, id: GrantId, at: Timestamp) {
+        let Some(grant) = self.tree.get(id).filter(|grant| grant.expires_at.plus(GRACE) <= at) else { return };
+        let (agent, task, root) = (grant.agent.clone(), grant.task, grant.parent.is_none());
+        if !self.tree.remove(id) {
+            return;
+        }
+        if let Some(held) = self.held.get_mut(&agent) {
+            held.remove(&id);
+            if held.is_empty() {
+                self.held.remove(&agent);
+            }
+        }
+        if root && let Some(roots) = self.roots.get_mut(&task) {
+            roots.retain(|other| *other != id);
+            if roots.is_empty() {
+                self.roots.remove(&task);
+            }
+        }
+    }
+}

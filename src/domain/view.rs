@@ -1,0 +1,254 @@
+//! The state as one request sees it: what is folded in, and over it what its batch has decided so far.
+
+use super::agent::{Agent, AgentStatus, Identity, Join, Operator};
+use super::cut::{Cut, Target};
+use super::event::{Key, Origin};
+use super::grant::{Grant, GrantState, LiveToken, Status, Task};
+use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::name::Name;
+use super::state::{Delta, Remembered, RequestKey, State};
+use super::time::Timestamp;
+use super::{MAX_CHAIN, agent::Kind};
+
+/// State under two layers: the batch's accepted requests, then this request's own events.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    base: &'a State,
+    batch: Option<&'a Delta>,
+    own: Option<&'a Delta>,
+    head: u64,
+}
+
+/// How a grant stands, and the stable word for why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state.
+    pub state: GrantState,
+    /// Why it is not active: `grant_revoked`, `task_ended`, …; `active` if it is.
+    pub reason: &'static str,
+    /// The link of the chain that decided.
+    pub link: GrantId,
+}
+
+macro_rules! lookup {
+    ($($(#[$doc:meta])* $name:ident: $table:ident[$key:ty] -> $record:ty;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(&self, key: &$key) -> Option<&'a $record> {
+            self.layers().find_map(|layer| layer.$table.get(key)).or_else(|| self.base.tables.$table.get(key))
+        }
+    )*};
+}
+
+impl<'a> View<'a> {
+    /// The state alone.
+    pub fn of(base: &'a State) -> Self {
+        Self { base, batch: None, own: None, head: base.head }
+    }
+
+    /// The state under a batch's delta and a request's own; `head` counts the events of both.
+    pub fn over(base: &'a State, batch: &'a Delta, own: &'a Delta, head: u64) -> Self {
+        Self { base, batch: Some(batch), own: Some(own), head }
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &'a Delta> + use<'a> {
+        self.own.into_iter().chain(self.batch)
+    }
+
+    lookup! {
+        /// A signing key.
+        key: keys[String] -> Key;
+        /// An agent.
+        agent: agents[Name] -> Agent;
+        /// An operator, removed or not.
+        operator: operators[Name] -> Operator;
+        /// A join token, used or not.
+        join: joins[JoinId] -> Join;
+        /// An identity certificate, valid or not.
+        identity: identities[CertificateId] -> Identity;
+        /// A task.
+        task: tasks[TaskId] -> Task;
+        /// A token.
+        token: tokens[TokenId] -> LiveToken;
+        /// What an idempotency key has made.
+        remembered: remembered[RequestKey] -> Remembered;
+        /// A cut.
+        cut: cuts[Target] -> Cut;
+    }
+
+    /// The log's beginning; none before the first event.
+    pub fn origin(&self) -> Option<&'a Origin> {
+        self.layers().find_map(|layer| layer.origin.as_ref()).or(self.base.tables.origin.as_ref())
+    }
+
+    /// The sequence of the last event that is seen.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// A grant, in whatever state.
+    pub fn grant(&self, id: GrantId) -> Option<&'a Grant> {
+        self.layers().find_map(|layer| layer.grants.get(&id)).or_else(|| self.base.tree.get(id))
+    }
+
+    /// The chain of a grant, from itself to its root, as far as it is in memory.
+    pub fn ancestry(&self, id: GrantId) -> impl Iterator<Item = &'a Grant> + use<'a> {
+        let view = *self;
+        let mut next = view.grant(id);
+        std::iter::from_fn(move || {
+            let grant = next?;
+            next = grant.parent.and_then(|parent| view.grant(parent));
+            Some(grant)
+        })
+        .take(MAX_CHAIN)
+    }
+
+    /// How a grant stands at `now`: the worst of its chain. None if it is not in memory.
+    pub fn standing(&self, id: GrantId, now: Timestamp) -> Option<Standing> {
+        let mut worst = Standing { state: GrantState::Active, reason: "active", link: id };
+        let mut reached_root = false;
+        for grant in self.ancestry(id) {
+            let (state, reason) = self.link(grant, now);
+            if severity(state) > severity(worst.state) {
+                worst = Standing { state, reason, link: grant.id };
+            }
+            reached_root = grant.parent.is_none();
+        }
+        self.grant(id)?;
+        if !reached_root && severity(worst.state) < severity(GrantState::Expired) {
+            worst = Standing { state: GrantState::Expired, reason: "grant_expired", link: id };
+        }
+        Some(worst)
+    }
+
+    fn link(&self, grant: &Grant, now: Timestamp) -> (GrantState, &'static str) {
+        if self.cut(&Target::Grant(grant.id)).is_some() {
+            return (GrantState::Revoked, "grant_revoked");
+        }
+        if self.cut(&Target::Task(grant.task)).is_some() {
+            return (GrantState::Revoked, "task_revoked");
+        }
+        if let Some(reason) = self.named_cut(grant) {
+            return (GrantState::Revoked, reason);
+        }
+        let agent = self.agent(&grant.agent).map(|agent| agent.status);
+        if !matches!(agent, Some(AgentStatus::Active | AgentStatus::Suspended)) {
+            return (GrantState::Revoked, "agent_retired");
+        }
+        match self.task(&grant.task) {
+            Some(task) if task.ended => return (GrantState::Completed, "task_ended"),
+            Some(task) if now < task.expires_at => {}
+            _ => return (GrantState::Expired, "task_expired"),
+        }
+        if grant.status == Status::Completed {
+            return (GrantState::Completed, "grant_completed");
+        }
+        if now >= grant.expires_at {
+            return (GrantState::Expired, "grant_expired");
+        }
+        if grant.status == Status::Suspended {
+            return (GrantState::Suspended, "grant_suspended");
+        }
+        if agent == Some(AgentStatus::Suspended) {
+            return (GrantState::Suspended, "agent_suspended");
+        }
+        (GrantState::Active, "active")
+    }
+
+    /// Names are seldom cut: the keys are built only when some cut is remembered at all.
+    fn named_cut(&self, grant: &Grant) -> Option<&'static str> {
+        if self.base.tables.cuts.is_empty() && self.layers().all(|layer| layer.cuts.is_empty()) {
+            return None;
+        }
+        let hits = |target: Target| self.cut(&target).is_some_and(|cut| grant.seq <= cut.seq);
+        if hits(Target::Agent(grant.agent.clone())) {
+            return Some("agent_revoked");
+        }
+        if hits(Target::Owner(grant.owner.clone())) {
+            return Some("owner_revoked");
+        }
+        grant.subject.clone().is_some_and(|subject| hits(Target::Subject(subject))).then_some("subject_revoked")
+    }
+
+    /// The direct delegations of a grant.
+    pub fn children(&self, id: GrantId) -> Vec<&'a Grant> {
+        let base = self.base.tree.children(id).map(|grant| self.grant(grant.id).unwrap_or(grant));
+        let fresh = self.fresh().filter(|grant| grant.parent == Some(id));
+        base.chain(fresh).collect()
+    }
+
+    /// These grants and all below them, each once, pruned where `keep` says no.
+    pub fn descend(&self, from: Vec<GrantId>, keep: impl Fn(&Grant) -> bool) -> Vec<&'a Grant> {
+        let mut queue = from;
+        let mut seen = std::collections::HashSet::new();
+        let mut found = Vec::new();
+        while let Some(id) = queue.pop() {
+            let Some(grant) = self.grant(id).filter(|grant| keep(grant)) else { continue };
+            if seen.insert(id) {
+                found.push(grant);
+                queue.extend(self.children(id).iter().map(|child| child.id));
+            }
+        }
+        found
+    }
+
+    /// The root grants of a task.
+    pub fn roots(&self, task: TaskId) -> Vec<GrantId> {
+        let base = self.base.roots.get(&task).into_iter().flatten().copied();
+        base.chain(self.fresh().filter(|grant| grant.task == task && grant.parent.is_none()).map(|grant| grant.id)).collect()
+    }
+
+    /// The grants that an agent holds.
+    pub fn held(&self, agent: &Name) -> Vec<GrantId> {
+        let base = self.base.held.get(agent).into_iter().flatten().copied();
+        base.chain(self.fresh().filter(|grant| grant.agent == *agent).map(|grant| grant.id)).collect()
+    }
+
+    /// The tokens issued under a grant.
+    pub fn tokens_of(&self, grant: GrantId) -> Vec<&'a LiveToken> {
+        let base = self.base.tokens_of.get(&grant).into_iter().flatten().filter_map(|id| self.token(id));
+        let fresh = self.layers().flat_map(|layer| layer.tokens.values()).filter(move |token| token.grant == grant);
+        base.chain(fresh).collect()
+    }
+
+    /// Grants that only the layers know. One that is in both layers has its parent's and task's links once.
+    fn fresh(&self) -> impl Iterator<Item = &'a Grant> + use<'a> {
+        let (base, own) = (self.base, self.own);
+        let mine = own.into_iter().flat_map(|layer| layer.grants.values());
+        let batch = self.batch.into_iter().flat_map(|layer| layer.grants.values());
+        let batch = batch.filter(move |grant| own.is_none_or(|own| !own.grants.contains_key(&grant.id)));
+        mine.chain(batch).filter(move |grant| base.tree.get(grant.id).is_none())
+    }
+
+    /// The SPIFFE ID of a party of this trust domain.
+    pub fn spiffe_id(&self, kind: Kind, name: &Name) -> String {
+        let domain = self.origin().map_or("", |origin| origin.trust_domain.as_str());
+        format!("spiffe://{domain}/{kind}/{name}")
+    }
+
+    /// Every agent; one that this batch changed may come twice.
+    pub fn agents(&self) -> impl Iterator<Item = &'a Agent> + use<'a> {
+        let view = *self;
+        self.base.tables.agents.keys().chain(self.layers().flat_map(|layer| layer.agents.keys())).filter_map(move |name| view.agent(name))
+    }
+
+    /// Every task; one that this batch changed may come twice.
+    pub fn tasks(&self) -> impl Iterator<Item = &'a Task> + use<'a> {
+        let view = *self;
+        self.base.tables.tasks.keys().chain(self.layers().flat_map(|layer| layer.tasks.keys())).filter_map(move |id| view.task(id))
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> impl Iterator<Item = &'a Key> + use<'a> {
+        self.layers().flat_map(|layer| layer.keys.values()).chain(self.base.tables.keys.values())
+    }
+}
+
+fn severity(state: GrantState) -> u8 {
+    match state {
+        GrantState::Active => 0,
+        GrantState::Suspended => 1,
+        GrantState::Expired => 2,
+        GrantState::Completed => 3,
+        GrantState::Revoked => 4,
+    }
+}
