@@ -76,8 +76,11 @@ impl std::str::FromStr for Target {
                 Some(TokenId::PREFIX) => text.parse().map(Self::Token),
                 Some(CertificateId::PREFIX) => text.parse().map(Self::Certificate),
                 Some(LeaseId::PREFIX) => text.parse().map(Self::Lease),
-                _ => Err(Error::malformed("target", text,
-                    "name a grt_, tsk_, tok_, crt_ or lse_ id, or agent:NAME, owner:NAME or subject:NAME")),
+                _ => Err(Error::malformed(
+                    "target",
+                    text,
+                    "name a grt_, tsk_, tok_, crt_ or lse_ id, or agent:NAME, owner:NAME or subject:NAME",
+                )),
             },
         };
         parsed.map_err(|error| error.on("target"))

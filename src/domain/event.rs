@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{Agent, AgentStatus, Identity, Join, Operator};
+use super::agent::{Agent, AgentStatus, Identity, Join, Operator, words};
 use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
@@ -56,6 +56,7 @@ pub struct Idempotency {
 }
 
 /// What happened.
+#[expect(missing_docs, reason = "the fields are records or their ids, documented at their types")]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum Body {
@@ -76,7 +77,11 @@ pub enum Body {
     /// An identity certificate will be signed: these bytes, for this key.
     IdentityRecorded { identity: Identity, join: Option<JoinId>, replaces: Option<CertificateId> },
     /// It was signed.
-    IdentitySigned { id: CertificateId, #[serde(serialize_with = "base64")] der: Vec<u8> },
+    IdentitySigned {
+        id: CertificateId,
+        #[serde(serialize_with = "base64")]
+        der: Vec<u8>,
+    },
     /// A task began.
     TaskStarted { task: Task },
     /// A task ended, and with it all its grants.
@@ -134,6 +139,8 @@ pub enum Purpose {
     /// Certificates.
     Authority,
 }
+
+words! { Purpose "purpose": Token = "token", Authority = "authority" }
 
 /// A revocation: one event, whatever the size of the tree below.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,12 +229,16 @@ impl Body {
             Self::AgentStatusChanged { name, .. } => Some(name),
             Self::TaskStarted { task } => Some(&task.agent),
             Self::GrantIssued { grant } => Some(&grant.agent),
-            Self::TaskEnded { agent, .. } | Self::GrantRenewed { agent, .. } | Self::GrantStatusChanged { agent, .. } => Some(agent),
+            Self::TaskEnded { agent, .. }
+            | Self::GrantRenewed { agent, .. }
+            | Self::GrantStatusChanged { agent, .. } => Some(agent),
             Self::TokenIssued { token } => token.chain.last().map(|link| &link.agent),
             Self::Revoked(Revocation { target: Target::Agent(name), .. }) => Some(name),
             Self::Invoked(invocation) => invocation.agent.as_ref(),
             Self::Invited { join } if join.kind == super::agent::Kind::Agent => Some(&join.name),
-            Self::IdentityRecorded { identity, .. } if identity.kind == super::agent::Kind::Agent => Some(&identity.name),
+            Self::IdentityRecorded { identity, .. } if identity.kind == super::agent::Kind::Agent => {
+                Some(&identity.name)
+            }
             _ => None,
         }
     }

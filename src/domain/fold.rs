@@ -115,7 +115,8 @@ fn live(token: &Token) -> LiveToken {
 /// The keys of one request gather what its events made: a grant, then its token.
 fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (RequestKey, Remembered) {
     let key = RequestKey { actor: entry.actor.clone(), verb: idempotency.verb.clone(), key: idempotency.key.clone() };
-    let fresh = Remembered { digest: idempotency.digest, task: None, grant: None, token: None, until: entry.at.plus(KEY_KEPT) };
+    let fresh =
+        Remembered { digest: idempotency.digest, task: None, grant: None, token: None, until: entry.at.plus(KEY_KEPT) };
     let mut made = view.remembered(&key).cloned().unwrap_or(fresh);
     let mut keep = |end: Timestamp| made.until = made.until.max(end.plus(KEY_KEPT));
     match &entry.body {

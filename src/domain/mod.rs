@@ -6,9 +6,9 @@
 
 pub mod agent;
 pub mod cut;
-pub mod digest;
 #[cfg(feature = "broker")]
 pub mod decide;
+pub mod digest;
 pub mod entropy;
 pub mod error;
 pub mod event;
@@ -33,5 +33,7 @@ pub mod view;
 pub const MAX_CHAIN: usize = 16;
 /// Scopes on one grant.
 pub const MAX_SCOPES: usize = 64;
+/// Bytes of all scopes on one grant, as written.
+pub const MAX_SCOPE_BYTES: usize = 8192;
 /// Bytes of one recorded event: a leaf must fit a transparency-log tile entry (C2SP tlog-tiles).
 pub const MAX_EVENT: usize = 65_535;

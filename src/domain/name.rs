@@ -119,9 +119,13 @@ fn audience(text: &str) -> Result<(), &'static str> {
 
 fn trust_domain(text: &str) -> Result<(), &'static str> {
     let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
-    if text.len() > 255 { Err("at most 255 characters") }
-    else if !text.bytes().all(good) { Err("use a-z, 0-9, `.`, `_` and `-`") }
-    else { Ok(()) }
+    if text.len() > 255 {
+        Err("at most 255 characters")
+    } else if !text.bytes().all(good) {
+        Err("use a-z, 0-9, `.`, `_` and `-`")
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::MAX_SCOPES;
 use super::error::{Code, Error};
+use super::{MAX_SCOPE_BYTES, MAX_SCOPES};
 
 const LONGEST: usize = 512;
 
@@ -167,6 +167,15 @@ impl TryFrom<Vec<Scope>> for Scopes {
         if scopes.len() > MAX_SCOPES {
             return Err(Error::malformed("scope", &scopes.len().to_string(), "a grant has at most 64 scopes"));
         }
+        let bytes: usize = scopes.iter().map(|scope| scope.to_string().len()).sum();
+        if bytes > MAX_SCOPE_BYTES {
+            // A token carries them all, and has to fit a header of an ordinary HTTP server.
+            return Err(Error::malformed(
+                "scope",
+                &format!("{bytes} bytes"),
+                "all scopes together have at most 8192 bytes",
+            ));
+        }
         let twice = scopes.iter().enumerate().find(|(at, scope)| scopes[..*at].contains(scope));
         match twice {
             Some((_, scope)) => Err(Error::malformed("scope", &scope.to_string(), "it is given twice")),
@@ -199,7 +208,13 @@ impl Call {
         }
         match parse_path(resource) {
             Some(path) if path.iter().all(|segment| matches!(segment, Segment::Name(_))) => {}
-            _ => return wrong("resource", resource, "use a `/`-path of names, without wildcards, `.`, `..` or empty parts"),
+            _ => {
+                return wrong(
+                    "resource",
+                    resource,
+                    "use a `/`-path of names, without wildcards, `.`, `..` or empty parts",
+                );
+            }
         }
         Ok(Self { tool: tool.to_owned(), action: action.to_owned(), resource: resource.to_owned() })
     }
@@ -220,7 +235,8 @@ fn parse_action(text: &str) -> Option<Action> {
         Some(names) => (names, true),
         None => (text, false),
     };
-    let good = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let good =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !names.split('.').all(good) {
         return None;
     }
@@ -253,8 +269,11 @@ impl std::str::FromStr for Scope {
             return Err(wrong("at most 512 bytes"));
         }
         if text.contains(['?', '[', '{', ';', ' ']) {
-            return Err(Error { code: Code::Invalid, reason: "constraint_unsupported",
-                ..wrong("constraints on arguments are not supported yet; write tool:action@resource") });
+            return Err(Error {
+                code: Code::Invalid,
+                reason: "constraint_unsupported",
+                ..wrong("constraints on arguments are not supported yet; write tool:action@resource")
+            });
         }
         let form = "write tool:action@resource, such as postgres:select@db/orders/*";
         let (tool, rest) = text.split_once(':').ok_or_else(|| wrong(form))?;
@@ -262,9 +281,11 @@ impl std::str::FromStr for Scope {
         if !is_tool(tool) {
             return Err(wrong(TOOL));
         }
-        let action = parse_action(action).ok_or_else(|| wrong("an action is dotted names, may end in `.*`, or is `*`"))?;
-        let resource = parse_path(resource)
-            .ok_or_else(|| wrong("a resource is a `/`-path of names, `*` for one part, `**` for any tail; no `.`, `..` or empty parts"))?;
+        let action =
+            parse_action(action).ok_or_else(|| wrong("an action is dotted names, may end in `.*`, or is `*`"))?;
+        let resource = parse_path(resource).ok_or_else(|| {
+            wrong("a resource is a `/`-path of names, `*` for one part, `**` for any tail; no `.`, `..` or empty parts")
+        })?;
         Ok(Self { tool: tool.to_owned(), action, resource })
     }
 }
@@ -356,11 +377,11 @@ mod tests {
     fn malformed_scopes_are_refused() {
         let long = format!("pg:select@{}", "a/".repeat(300) + "b");
         let wrong = [
-            "", "pg", "pg:", "pg:select", "pg:select@", ":select@db", "pg:@db", "*:select@db", "PG:select@db", "pg:sel*@db",
-            "pg:select@db//x", "pg:select@/db", "pg:select@db/", "pg:select@db/../x", "pg:select@./db", "pg:select@**/db",
-            "pg:select@db\0", "pg:select@db\n", "pg:select@d%2eb", "pg:select@d\u{430}b", "pg:select@db/\u{202e}x", "pg:.x@db",
-            "pg:x..y@db", "pg:select@db?limit=1", "pg:select@db{limit<=5}", "pg:select@db[limit=1]", "pg:select@***", " pg:select@db",
-            &long,
+            "", "pg", "pg:", "pg:select", "pg:select@", ":select@db", "pg:@db", "*:select@db", "PG:select@db",
+            "pg:sel*@db", "pg:select@db//x", "pg:select@/db", "pg:select@db/", "pg:select@db/../x", "pg:select@./db",
+            "pg:select@**/db", "pg:select@db\0", "pg:select@db\n", "pg:select@d%2eb", "pg:select@d\u{430}b",
+            "pg:select@db/\u{202e}x", "pg:.x@db", "pg:x..y@db", "pg:select@db?limit=1", "pg:select@db{limit<=5}",
+            "pg:select@db[limit=1]", "pg:select@***", " pg:select@db", &long,
         ];
         for text in wrong {
             assert!(text.parse::<Scope>().is_err(), "{text:?}");
@@ -378,8 +399,16 @@ mod tests {
     #[test]
     fn a_call_holds_no_pattern() {
         assert!(Call::parse("pg", "select", "db/orders").is_ok());
-        for (tool, action, resource) in [("pg", "*", "db"), ("pg", "a.*", "db"), ("pg", "a", "db/*"), ("pg", "a", "**"),
-            ("pg", "a", "db/.."), ("pg", "a", ""), ("", "a", "db"), ("pg", "", "db")] {
+        for (tool, action, resource) in [
+            ("pg", "*", "db"),
+            ("pg", "a.*", "db"),
+            ("pg", "a", "db/*"),
+            ("pg", "a", "**"),
+            ("pg", "a", "db/.."),
+            ("pg", "a", ""),
+            ("", "a", "db"),
+            ("pg", "", "db"),
+        ] {
             assert!(Call::parse(tool, action, resource).is_err(), "{tool} {action} {resource}");
         }
     }

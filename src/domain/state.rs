@@ -154,7 +154,20 @@ impl State {
         self.collect(at);
         self.head = head;
         self.at = self.at.max(at);
-        let Delta { origin, snapshot, keys, agents, operators, joins, identities, tasks, grants, tokens, remembered, cuts } = delta;
+        let Delta {
+            origin,
+            snapshot,
+            keys,
+            agents,
+            operators,
+            joins,
+            identities,
+            tasks,
+            grants,
+            tokens,
+            remembered,
+            cuts,
+        } = delta;
         self.tables.origin = origin.or(self.tables.origin.take());
         self.tables.snapshot = snapshot.or(self.tables.snapshot.take());
         self.tables.keys.extend(keys);

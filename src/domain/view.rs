@@ -194,7 +194,8 @@ impl<'a> View<'a> {
     /// The root grants of a task.
     pub fn roots(&self, task: TaskId) -> Vec<GrantId> {
         let base = self.base.roots.get(&task).into_iter().flatten().copied();
-        base.chain(self.fresh().filter(|grant| grant.task == task && grant.parent.is_none()).map(|grant| grant.id)).collect()
+        base.chain(self.fresh().filter(|grant| grant.task == task && grant.parent.is_none()).map(|grant| grant.id))
+            .collect()
     }
 
     /// The grants that an agent holds.
@@ -228,13 +229,60 @@ impl<'a> View<'a> {
     /// Every agent; one that this batch changed may come twice.
     pub fn agents(&self) -> impl Iterator<Item = &'a Agent> + use<'a> {
         let view = *self;
-        self.base.tables.agents.keys().chain(self.layers().flat_map(|layer| layer.agents.keys())).filter_map(move |name| view.agent(name))
+        self.base
+            .tables
+            .agents
+            .keys()
+            .chain(self.layers().flat_map(|layer| layer.agents.keys()))
+            .filter_map(move |name| view.agent(name))
+    }
+
+    /// Every operator, removed or not; one that this batch changed may come twice.
+    pub fn operators(&self) -> impl Iterator<Item = &'a Operator> + use<'a> {
+        let view = *self;
+        let fresh = self.layers().flat_map(|layer| layer.operators.keys());
+        self.base.tables.operators.keys().chain(fresh).filter_map(move |name| view.operator(name))
+    }
+
+    /// Every token of the base state, whatever its standing.
+    pub fn tokens(&self) -> impl Iterator<Item = &'a LiveToken> + use<'a> {
+        self.base.tables.tokens.values()
+    }
+
+    /// The identity certificate of a party that ends last.
+    pub fn newest_identity(&self, kind: Kind, name: &Name) -> Option<&'a Identity> {
+        let known =
+            self.base.tables.identities.values().filter(|identity| identity.kind == kind && identity.name == *name);
+        known.max_by_key(|identity| identity.not_after)
     }
 
     /// Every task; one that this batch changed may come twice.
     pub fn tasks(&self) -> impl Iterator<Item = &'a Task> + use<'a> {
         let view = *self;
-        self.base.tables.tasks.keys().chain(self.layers().flat_map(|layer| layer.tasks.keys())).filter_map(move |id| view.task(id))
+        self.base
+            .tables
+            .tasks
+            .keys()
+            .chain(self.layers().flat_map(|layer| layer.tasks.keys()))
+            .filter_map(move |id| view.task(id))
+    }
+
+    /// Every grant of the base state, whatever its standing.
+    pub fn grants(&self) -> impl Iterator<Item = &'a Grant> + use<'a> {
+        self.base.tree.iter()
+    }
+
+    /// How a task stands.
+    pub fn task_state(&self, task: &Task, now: Timestamp) -> GrantState {
+        if self.cut(&Target::Task(task.id)).is_some() {
+            GrantState::Revoked
+        } else if task.ended {
+            GrantState::Completed
+        } else if now >= task.expires_at {
+            GrantState::Expired
+        } else {
+            GrantState::Active
+        }
     }
 
     /// Every key.

@@ -59,7 +59,8 @@ impl Decide for RegisterAgent {
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Self::Answer>, Error> {
         ctx.operator(Right::ManageAgents)?;
         if ctx.view.agent(&self.name).is_some() {
-            let message = format!("agent `{}` is registered already; `agent invite` gives it a new join token", self.name);
+            let message =
+                format!("agent `{}` is registered already; `agent invite` gives it a new join token", self.name);
             return Err(Error::new(Code::Conflict, "agent_exists", message).on("name"));
         }
         let agent = Agent {
@@ -93,7 +94,9 @@ impl Decide for Invite {
             }
             Kind::Operator => {
                 ctx.operator(Right::ManageOperators)?;
-                ctx.view.operator(&self.name).filter(|operator| !operator.removed)
+                ctx.view
+                    .operator(&self.name)
+                    .filter(|operator| !operator.removed)
                     .ok_or_else(|| Error::not_found("operator", &self.name))?;
             }
             Kind::Server => return Err(Error::malformed("kind", "server", "only agents and operators are invited")),
@@ -119,7 +122,8 @@ impl Decide for SetAgentStatus {
             return Err(Error::denied("agent_retired", format!("agent `{}` is retired for good", self.name)));
         }
         let changed = Agent { status: self.status, ..agent.clone() };
-        let event = Body::AgentStatusChanged { name: self.name.clone(), status: self.status, reason: self.reason.clone() };
+        let event =
+            Body::AgentStatusChanged { name: self.name.clone(), status: self.status, reason: self.reason.clone() };
         Ok(Decision::new(vec![event], changed))
     }
 }

@@ -119,10 +119,13 @@ impl Decide for Delegate {
         }
         let holder = ctx.view.agent(&self.to).ok_or_else(|| Error::not_found("agent", &self.to).on("to"))?;
         if holder.status != AgentStatus::Active {
-            return Err(Error::denied("agent_not_active", format!("agent `{}` is {}", holder.name, holder.status)).on("to"));
+            return Err(
+                Error::denied("agent_not_active", format!("agent `{}` is {}", holder.name, holder.status)).on("to")
+            );
         }
         if let Some(wider) = parent.scopes.first_uncovered(&self.scopes) {
-            return Err(Error::denied("scope_widened", format!("scope `{wider}` is not within grant `{}`", parent.id)).on("scope"));
+            return Err(Error::denied("scope_widened", format!("scope `{wider}` is not within grant `{}`", parent.id))
+                .on("scope"));
         }
         within_ceiling(holder, &self.scopes)?;
         let audience = self.audience.clone().unwrap_or_else(|| parent.audience.clone());
@@ -176,7 +179,9 @@ impl Decide for SetGrantStatus {
                 let agent = ctx.known_agent(presenter)?;
                 own_grant(ctx, self.id, &agent.name)?
             }
-            (Status::Completed, _) => return Err(Error::denied("agents_only", "only its holder completes a grant; revoke it instead")),
+            (Status::Completed, _) => {
+                return Err(Error::denied("agents_only", "only its holder completes a grant; revoke it instead"));
+            }
             (Status::Active | Status::Suspended, _) => {
                 ctx.operator(Right::Suspend)?;
                 ctx.view.grant(self.id).ok_or_else(|| Error::not_found("grant", self.id))?
@@ -184,7 +189,10 @@ impl Decide for SetGrantStatus {
         };
         let standing = ctx.view.standing(grant.id, ctx.now).map_or(GrantState::Expired, |standing| standing.state);
         if standing.is_ended() && self.status != Status::Completed {
-            return Err(Error::denied("grant_ended", format!("grant `{}` is {standing}; nothing brings it back", grant.id)));
+            return Err(Error::denied(
+                "grant_ended",
+                format!("grant `{}` is {standing}; nothing brings it back", grant.id),
+            ));
         }
         let changed = Grant { status: self.status, ..grant.clone() };
         if standing.is_ended() || grant.status == self.status {
@@ -214,7 +222,10 @@ fn after(ctx: &Context<'_>, grant: &Grant) -> GrantState {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is one independent fact of the grant; a struct would be built once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one independent fact of the grant; a struct would be built once"
+)]
 fn new_grant(
     ctx: &Context<'_>,
     id: GrantId,

@@ -79,7 +79,9 @@ impl Decide for Enroll {
                 return Err(refused("join_used", "the join token was used with another key; ask for a new one"));
             }
             Some((earlier, _)) => match ctx.view.identity(&earlier) {
-                Some(known) if known.der.is_some() => return Ok(Decision::new(Vec::new(), Enrolled::Again(known.clone()))),
+                Some(known) if known.der.is_some() => {
+                    return Ok(Decision::new(Vec::new(), Enrolled::Again(known.clone())));
+                }
                 // Recorded, and never known to be signed: that serial is given up for a new one.
                 _ => (Some(earlier), vec![give_up(ctx, earlier)]),
             },
@@ -111,7 +113,9 @@ impl Decide for RenewIdentity {
         let (kind, presenter) = match ctx.caller {
             Caller::Agent(presenter) => (Kind::Agent, presenter),
             Caller::Operator(presenter) => (Kind::Operator, presenter),
-            Caller::Broker | Caller::Stranger => return Err(refused("no_identity", "only the holder of an identity renews it")),
+            Caller::Broker | Caller::Stranger => {
+                return Err(refused("no_identity", "only the holder of an identity renews it"));
+            }
         };
         ctx.presentable(presenter)?;
         may_enroll(ctx, kind, &presenter.name)?;
@@ -143,7 +147,11 @@ impl Decide for KeepSigned {
         let identity = ctx.view.identity(&self.id).ok_or_else(|| Error::not_found("certificate", self.id))?;
         ctx.not_cut(Target::Certificate(self.id))?;
         if identity.der.is_some() {
-            return Err(Error::new(Code::Internal, "signed_twice", format!("certificate `{}` was signed twice", self.id)));
+            return Err(Error::new(
+                Code::Internal,
+                "signed_twice",
+                format!("certificate `{}` was signed twice", self.id),
+            ));
         }
         let kept = Identity { der: Some(self.der.clone()), ..identity.clone() };
         Ok(Decision::new(vec![Body::IdentitySigned { id: self.id, der: self.der.clone() }], kept))

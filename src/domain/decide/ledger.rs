@@ -5,6 +5,9 @@ use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Key, Origin};
 
+/// With it and the longest name, an agent's SPIFFE ID is still a subject of at most 256 characters.
+const LONGEST_DOMAIN: usize = 160;
+
 /// Begins the log.
 #[derive(Debug)]
 pub struct Begin {
@@ -38,6 +41,14 @@ impl Decide for Begin {
         broker_only(ctx)?;
         if ctx.view.origin().is_some() {
             return Err(Error::new(Code::Conflict, "begun", "the ledger has begun already"));
+        }
+        let domain = &self.origin.trust_domain;
+        if domain.as_str().len() > LONGEST_DOMAIN {
+            return Err(Error::malformed(
+                "trust_domain",
+                domain.as_str(),
+                "at most 160 characters, so that an agent's id fits a line",
+            ));
         }
         Ok(Decision::new(vec![Body::Origin(self.origin.clone())], ()))
     }

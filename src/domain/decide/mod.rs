@@ -197,7 +197,9 @@ impl<'a> Context<'a> {
     /// An id that was revoked before it was ever seen stays dead if it turns up.
     fn not_cut(&self, target: Target) -> Result<(), Error> {
         match self.view.cut(&target) {
-            Some(_) => Err(Error::denied("revoked_before_issue", format!("`{target}` was revoked before it was issued"))),
+            Some(_) => {
+                Err(Error::denied("revoked_before_issue", format!("`{target}` was revoked before it was issued")))
+            }
             None => Ok(()),
         }
     }

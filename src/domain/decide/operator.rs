@@ -46,7 +46,10 @@ impl Decide for AddOperator {
         roles.dedup();
         let operator = Operator { name: self.name.clone(), roles, removed: false, created_at: ctx.now };
         let join = join(ctx, Kind::Operator, &self.name, self.secret_hash);
-        Ok(Decision::new(vec![Body::OperatorAdded { operator: operator.clone(), join: join.clone() }], (operator, join)))
+        Ok(Decision::new(
+            vec![Body::OperatorAdded { operator: operator.clone(), join: join.clone() }],
+            (operator, join),
+        ))
     }
 }
 

@@ -122,9 +122,9 @@ impl Revoke {
             Target::Grant(id) => held(*id),
             Target::Task(id) => view.task(id).is_some_and(|task| task.agent == *agent),
             Target::Token(id) => view.token(id).is_some_and(|token| held(token.grant)),
-            Target::Certificate(id) => view.identity(id).is_some_and(|identity| {
-                identity.kind == crate::domain::agent::Kind::Agent && identity.name == *agent
-            }),
+            Target::Certificate(id) => view
+                .identity(id)
+                .is_some_and(|identity| identity.kind == crate::domain::agent::Kind::Agent && identity.name == *agent),
             Target::Agent(name) => name == agent,
             Target::Lease(_) | Target::Owner(_) | Target::Subject(_) => false,
         }
@@ -137,13 +137,18 @@ impl Revoke {
             Target::Grant(id) => vec![*id],
             Target::Task(id) => view.roots(*id),
             Target::Agent(name) => view.held(name),
-            Target::Owner(owner) => view.agents().filter(|agent| agent.owner == *owner).flat_map(|agent| view.held(&agent.name)).collect(),
-            Target::Subject(subject) => {
-                view.tasks().filter(|task| task.subject.as_ref() == Some(subject)).flat_map(|task| view.roots(task.id)).collect()
+            Target::Owner(owner) => {
+                view.agents().filter(|agent| agent.owner == *owner).flat_map(|agent| view.held(&agent.name)).collect()
             }
+            Target::Subject(subject) => view
+                .tasks()
+                .filter(|task| task.subject.as_ref() == Some(subject))
+                .flat_map(|task| view.roots(task.id))
+                .collect(),
             Target::Token(id) => return self.one_token(ctx, *id),
             Target::Certificate(id) => {
-                let valid = view.identity(id).is_some_and(|identity| ctx.now < identity.not_after) && view.cut(&self.target).is_none();
+                let valid = view.identity(id).is_some_and(|identity| ctx.now < identity.not_after)
+                    && view.cut(&self.target).is_none();
                 return (CutCounts { certificates: valid.into(), ..CutCounts::default() }, Vec::new(), None);
             }
             Target::Lease(_) => Vec::new(),

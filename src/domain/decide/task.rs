@@ -40,6 +40,14 @@ impl Decide for StartTask {
             let task = ctx.view.task(&id).ok_or_else(|| Error::not_found("task", id))?;
             return Ok(Decision::new(Vec::new(), task.clone()));
         }
+        if let Some(subject) = self.subject.as_ref().filter(|subject| subject.as_str().starts_with("spiffe://")) {
+            // A token's `sub` would then name a workload that is not in the chain.
+            return Err(Error::malformed(
+                "subject",
+                subject.as_str(),
+                "a task runs on behalf of a person, not of a workload",
+            ));
+        }
         let id = TaskId::mint(ctx.now, ctx.entropy);
         ctx.not_cut(Target::Task(id))?;
         let task = Task {

@@ -23,7 +23,7 @@ pub struct IssueToken {
 #[derive(Debug)]
 pub enum TokenAnswer {
     /// Recorded just now.
-    New(Prepared<Token>),
+    New(Box<Prepared<Token>>),
     /// Recorded before: its event, at this sequence, is signed again.
     Again(TokenId, u64),
 }
@@ -93,7 +93,7 @@ pub(super) fn issue(
         kid: key.kid.clone(),
     };
     events.push(Body::TokenIssued { token: token.clone() });
-    Ok(TokenAnswer::New(Prepared::recorded(token)))
+    Ok(TokenAnswer::New(Box::new(Prepared::recorded(token))))
 }
 
 /// The token again, while it lasts, for the same holder key.
@@ -104,7 +104,10 @@ pub(super) fn again(ctx: &Context<'_>, id: TokenId) -> Result<Option<TokenAnswer
     }
     match ctx.caller.presenter() {
         Some(presenter) if presenter.key_hash == token.key_hash => Ok(Some(TokenAnswer::Again(id, token.seq))),
-        _ => Err(Error::denied("other_key", format!("token `{id}` was issued for another key of this agent; ask for a new one"))),
+        _ => Err(Error::denied(
+            "other_key",
+            format!("token `{id}` was issued for another key of this agent; ask for a new one"),
+        )),
     }
 }
 
