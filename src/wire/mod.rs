@@ -3,12 +3,11 @@
 mod log;
 
 /// The broker's own interface, `belay.v1`.
-#[expect(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
+#[expect(missing_docs, clippy::allow_attributes_without_reason, clippy::missing_errors_doc, reason = "generated")]
 pub mod v1 {
     tonic::include_proto!("belay.v1");
 }
 
-#[expect(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
 mod pb {
     tonic::include_proto!("belay.log.v1");
 }
