@@ -1,0 +1,11 @@
+//! Evidence in, a verified identity out: a signed request, a client certificate.
+//!
+//! Decides only what the evidence proves. Whether that party may act, and whether a certificate's chain
+//! holds, are the domain's and TLS's questions.
+
+pub mod csr;
+mod der;
+pub mod mtls;
+mod peer;
+
+pub use peer::PeerCertificate;

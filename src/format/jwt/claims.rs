@@ -1,0 +1,255 @@
+//! The claims of a token whose signature was checked, each of its type.
+//!
+//! A claim of another type is refused, never taken as absent (CVE-2026-25537). What is said twice must
+//! agree: the parts of a scope with its text, the holder with the last link of the chain.
+
+use serde_json::Value;
+
+use super::parse::malformed;
+use super::{Act, Detail, Payload};
+use crate::domain::MAX_CHAIN;
+use crate::domain::agent::Kind;
+use crate::domain::digest::Digest;
+use crate::domain::error::Error;
+use crate::domain::grant::Link;
+use crate::domain::id::{GrantId, TaskId, TokenId};
+use crate::domain::name::{Audience, Line};
+use crate::domain::scope::Scopes;
+use crate::domain::time::Timestamp;
+use crate::format::from_base64url;
+use crate::format::spiffe::SpiffeId;
+
+/// The last second of the year 9999: a later moment is a mistake, or an attempt at overflow.
+const END_OF_TIME: i64 = 253_402_300_799;
+
+/// What a token says, signed by the broker. Whether it still holds is for the caller to ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claims {
+    /// `jti`.
+    pub id: TokenId,
+    /// `iss`: the broker.
+    pub issuer: Audience,
+    /// `aud`: whom it is for; exactly one.
+    pub audience: Audience,
+    /// `sub`: on whose behalf, else the root holder's SPIFFE ID.
+    pub subject: Line,
+    /// `client_id`: the holder's SPIFFE ID.
+    pub client_id: String,
+    /// `iat`, whole seconds.
+    pub issued_at: Timestamp,
+    /// `exp`, whole seconds, exclusive.
+    pub expires_at: Timestamp,
+    /// The grant it was issued under.
+    pub grant: GrantId,
+    /// The task.
+    pub task: TaskId,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// The ledger's sequence at which it was issued.
+    pub seq: u64,
+    /// The ledger's epoch.
+    pub epoch: String,
+    /// Root first, 1 to 16 links; the last is this grant and its holder.
+    pub chain: Vec<Link>,
+    /// `cnf` `x5t#S256`: SHA-256 of the holder's certificate.
+    pub thumbprint: Digest,
+    /// Every claim, as written.
+    pub json: Value,
+}
+
+impl Claims {
+    /// Reads the claims of a token whose signature holds.
+    pub(super) fn read(json: Value) -> Result<Self, Error> {
+        let payload: Payload = serde_json::from_value(json.clone()).map_err(|error| {
+            let shown = error.to_string().replace(char::is_control, "?");
+            malformed(&format!("its claims are not those of an access token: {:.160}", shown))
+        })?;
+        let thumbprint = from_base64url(&payload.cnf.thumbprint).and_then(|bytes| Digest::from_slice(&bytes));
+        let chain: Vec<Link> = payload.chain.into_iter().map(super::ChainLink::into_link).collect();
+        if payload.epoch.is_empty() {
+            return Err(malformed("its `epoch` is empty"));
+        }
+        is_held(&chain, payload.grant, &payload.client_id)?;
+        is_acted(payload.act.as_ref(), payload.sub.as_str(), &payload.client_id)?;
+        Ok(Self {
+            id: payload.jti,
+            issuer: payload.iss,
+            audience: payload.aud,
+            subject: payload.sub,
+            client_id: payload.client_id,
+            issued_at: moment("iat", payload.iat)?,
+            expires_at: moment("exp", payload.exp)?,
+            grant: payload.grant,
+            task: payload.task,
+            scopes: scopes(payload.authorization_details)?,
+            seq: sequence(&payload.seq).ok_or_else(|| malformed("`seq` is not a decimal string"))?,
+            epoch: payload.epoch,
+            chain,
+            thumbprint: thumbprint.ok_or_else(|| malformed("`x5t#S256` is not the base64url of 32 bytes"))?,
+            json,
+        })
+    }
+}
+
+fn is_held(chain: &[Link], grant: GrantId, client_id: &str) -> Result<(), Error> {
+    let last = chain.last().filter(|_| chain.len() <= MAX_CHAIN);
+    let last = last.ok_or_else(|| malformed("its `chain` has not 1 to 16 links"))?;
+    if last.grant != grant {
+        return Err(malformed("its `chain` does not end in its `grant`"));
+    }
+    let party = client_id.parse::<SpiffeId>().ok().and_then(|id| id.party());
+    if party.is_some_and(|(kind, name)| kind == Kind::Agent && name == last.agent) {
+        Ok(())
+    } else {
+        Err(malformed("its `client_id` is not the last holder of its `chain`"))
+    }
+}
+
+fn is_acted(act: Option<&Act>, subject: &str, client_id: &str) -> Result<(), Error> {
+    match act {
+        Some(act) if act.sub == client_id => Ok(()),
+        None if subject == client_id => Ok(()),
+        _ => Err(malformed("its `act` does not name its `client_id`")),
+    }
+}
+
+fn moment(claim: &str, seconds: i64) -> Result<Timestamp, Error> {
+    match seconds {
+        0..=END_OF_TIME => Ok(Timestamp::from_seconds(seconds)),
+        _ => Err(malformed(&format!("`{claim}` is not a moment between 1970 and 9999"))),
+    }
+}
+
+fn scopes(details: Vec<Detail>) -> Result<Scopes, Error> {
+    if details.iter().any(|detail| *detail != Detail::of(&detail.scope)) {
+        return Err(malformed("an authorization detail has another type, or does not agree with its own scope"));
+    }
+    let scopes: Vec<_> = details.into_iter().map(|detail| detail.scope).collect();
+    Scopes::try_from(scopes).map_err(|error| malformed(&error.message))
+}
+
+/// The number in its one decimal form: no sign, no leading zero.
+fn sequence(text: &str) -> Option<u64> {
+    text.parse::<u64>().ok().filter(|seq| seq.to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::super::sample::{ISSUED, Key, token};
+    use super::*;
+
+    fn read(change: impl FnOnce(String) -> String) -> Result<Claims, Error> {
+        let key = Key::new();
+        parse(&key.token_with(change))?.verify(key.point())
+    }
+
+    #[test]
+    fn claims_are_what_was_recorded() {
+        let (claims, token) = (read(|same| same).unwrap(), token());
+        assert_eq!((claims.id, claims.grant, claims.task, claims.seq), (token.id, token.grant, token.task, token.seq));
+        assert_eq!((claims.issuer, claims.audience, claims.subject), (token.issuer, token.audience, token.subject));
+        assert_eq!((claims.issued_at, claims.expires_at), (ISSUED, token.expires_at));
+        assert_eq!((claims.scopes, claims.chain, claims.epoch), (token.scopes, token.chain, token.epoch));
+        assert_eq!(
+            (claims.thumbprint, claims.client_id.as_str()),
+            (token.thumbprint, "spiffe://td.example/agent/coder")
+        );
+        assert_eq!(claims.json["act"]["act"]["sub"], "spiffe://td.example/agent/planner");
+    }
+
+    #[test]
+    fn an_unknown_claim_is_tolerated() {
+        assert!(read(|claims| claims.replacen('{', r#"{"status":{"idx":1},"#, 1)).is_ok());
+    }
+
+    #[test]
+    fn a_claim_of_another_type_is_refused_and_never_absent() {
+        for claim in [
+            "iss", "sub", "aud", "client_id", "iat", "exp", "jti", "act", "authorization_details", "cnf", "grant",
+            "task", "seq", "epoch", "chain",
+        ] {
+            for value in [
+                "null", "true", "7.5", "1e400", "-1", "[]", "{}", "\"\"", "\"1795000900\"", "9223372036854775808",
+                "1e3", "[\"a\"]",
+            ] {
+                let set = |claims: String| {
+                    let mut json: Value = serde_json::from_str(&claims).unwrap();
+                    json[claim] = "PLACE".into();
+                    json.to_string().replace("\"PLACE\"", value)
+                };
+                // A logical name may look like anything; so may a subject and an epoch.
+                let text =
+                    value.len() > 3 && value.starts_with('"') && ["iss", "sub", "aud", "epoch", "seq"].contains(&claim);
+                assert_eq!(read(set).is_ok(), text, "{claim} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_claim_is_refused() {
+        for claim in [
+            "iss", "sub", "aud", "client_id", "iat", "exp", "jti", "authorization_details", "cnf", "grant", "task",
+            "seq", "epoch", "chain", "act",
+        ] {
+            let without = |claims: String| {
+                let mut json: Value = serde_json::from_str(&claims).unwrap();
+                json.as_object_mut().unwrap().remove(claim).unwrap();
+                json.to_string()
+            };
+            assert_eq!(read(without).unwrap_err().reason, "token_malformed", "{claim}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_twice_agrees() {
+        let swaps = [
+            ("\"resource\":\"db/orders/*\"", "\"resource\":\"db/**\""),
+            ("\"actions\":[\"select\"]", "\"actions\":[\"select\",\"drop\"]"),
+            ("\"tool\":\"postgres\"", "\"tool\":\"shell\""),
+            ("urn:belay:tool-call", "urn:other:type"),
+            ("\"tool\":\"postgres\"", "\"tool\":\"postgres\",\"constraints\":{}"),
+            ("\"x5t#S256\"", "\"jkt\":\"x\",\"x5t#S256\""),
+            ("\"x5t#S256\":\"Bw", "\"x5t#S256\":\"BwBw"),
+            ("Bwc\"}", "Bwd\"}"),
+            ("agent/coder\",\"iat\"", "agent/planner\",\"iat\""),
+            (
+                "\"act\":{\"sub\":\"spiffe://td.example/agent/coder\"",
+                "\"act\":{\"sub\":\"spiffe://td.example/agent/other\"",
+            ),
+            ("\"agent\":\"coder\"", "\"agent\":\"planner\""),
+            ("\"owner\":\"team-b\"", "\"owner\":\"team-b\",\"subject\":null"),
+            ("\"seq\":\"9", "\"seq\":\"09"),
+            ("\"seq\":\"9", "\"seq\":\"+9"),
+            ("\"exp\":1795000900", "\"exp\":253402300800"),
+            ("\"epoch\":\"e1\"", "\"epoch\":\"e1\",\"epoch\":\"e2\""),
+        ];
+        for (from, to) in swaps {
+            let swap = |claims: String| {
+                assert!(claims.contains(from), "{from}");
+                claims.replacen(from, to, 1)
+            };
+            assert_eq!(read(swap).unwrap_err().reason, "token_malformed", "{to}");
+        }
+    }
+
+    #[test]
+    fn a_chain_has_one_to_sixteen_links_and_ends_in_the_grant() {
+        let links = |count: usize| {
+            read(|claims| {
+                let mut json: Value = serde_json::from_str(&claims).unwrap();
+                let (root, last) = (json["chain"][0].clone(), json["chain"][1].clone());
+                json["chain"] = vec![root; count - 1].into_iter().chain([last]).collect();
+                json.to_string()
+            })
+        };
+        assert!(links(1).is_ok() && links(16).is_ok() && links(17).is_err());
+        let elsewhere = |claims: String| {
+            let mut json: Value = serde_json::from_str(&claims).unwrap();
+            json["chain"][1]["grant"] = json["chain"][0]["grant"].clone();
+            json.to_string()
+        };
+        assert!(read(elsewhere).is_err());
+        assert!(read(|claims| claims.replace("agent/coder", "operator/coder")).is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! Tokens: JWT ES256 in the shape of RFC 9068, built from what was recorded and read back strictly.
+//!
+//! The signing input is a function of the recorded token alone, byte for byte, so that a lost token can
+//! be signed again. Reading has two steps, and only the second, with a key, gives claims to act on.
+
+mod claims;
+mod parse;
+#[cfg(test)]
+pub(crate) mod sample;
+
+pub use claims::Claims;
+pub use parse::{Unverified, parse};
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::base64url;
+use super::spiffe::SpiffeId;
+use crate::domain::agent::Kind;
+use crate::domain::grant::{Link, Token};
+use crate::domain::id::{GrantId, TaskId, TokenId};
+use crate::domain::name::{Audience, Line, Name, TrustDomain};
+use crate::domain::scope::Scope;
+
+/// The one algorithm.
+const ALGORITHM: &str = "ES256";
+/// The media type of an access token, and its long form (RFC 9068, section 2.1).
+const TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
+/// The one type of authorization detail (RFC 9396, section 2).
+const TOOL_CALL: &str = "urn:belay:tool-call";
+
+/// What is signed for `token`: header and payload, each in base64url, with a dot between.
+pub fn signing_input(token: &Token, trust_domain: &TrustDomain) -> String {
+    let header = json(&Header { typ: TYPES[0].to_owned(), alg: ALGORITHM.to_owned(), kid: token.kid.clone() });
+    let payload = json(&Payload::of(token, trust_domain));
+    format!("{}.{}", base64url(&header), base64url(&payload))
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings, numbers and lists of them always have a JSON form")
+}
+
+// The order of the fields below is the order in the token: what was signed once must come out again.
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    typ: String,
+    alg: String,
+    kid: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    iss: Audience,
+    sub: Line,
+    aud: Audience,
+    client_id: String,
+    iat: i64,
+    exp: i64,
+    jti: TokenId,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    act: Option<Act>,
+    authorization_details: Vec<Detail>,
+    cnf: Confirmation,
+    grant: GrantId,
+    task: TaskId,
+    seq: String,
+    epoch: String,
+    chain: Vec<ChainLink>,
+}
+
+/// RFC 8693, section 4.1: who acts now, and within it who acted before.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Act {
+    sub: String,
+    iss: Audience,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    act: Option<Box<Act>>,
+}
+
+/// One scope. A member that this version does not know may be a bound: it is refused, never ignored.
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Detail {
+    r#type: String,
+    tool: String,
+    actions: Vec<String>,
+    resource: String,
+    scope: Scope,
+}
+
+/// RFC 8705, section 3.1. A second binding would be one that nobody checks.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    thumbprint: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChainLink {
+    grant: GrantId,
+    agent: Name,
+    owner: Line,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    subject: Option<Line>,
+}
+
+/// An optional member that is there has its type: `null` is not absent.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
+}
+
+impl Payload {
+    fn of(token: &Token, trust_domain: &TrustDomain) -> Self {
+        let actors = actors(&token.chain, trust_domain);
+        Self {
+            iss: token.issuer.clone(),
+            sub: token.subject.clone(),
+            aud: token.audience.clone(),
+            client_id: actors.last().cloned().unwrap_or_default(),
+            iat: token.issued_at.seconds(),
+            exp: token.expires_at.seconds(),
+            jti: token.id,
+            act: Act::of(token.subject.as_str(), actors, &token.issuer),
+            authorization_details: token.scopes.iter().map(Detail::of).collect(),
+            cnf: Confirmation { thumbprint: base64url(&token.thumbprint.0) },
+            grant: token.grant,
+            task: token.task,
+            seq: token.seq.to_string(),
+            epoch: token.epoch.clone(),
+            chain: token.chain.iter().map(ChainLink::of).collect(),
+        }
+    }
+}
+
+/// The SPIFFE IDs of the holders, root first; an agent that delegates to itself is one actor.
+fn actors(chain: &[Link], trust_domain: &TrustDomain) -> Vec<String> {
+    let id = |link: &Link| SpiffeId::of(trust_domain, Kind::Agent, &link.agent).to_string();
+    let mut actors: Vec<String> = chain.iter().map(id).collect();
+    actors.dedup();
+    actors
+}
+
+impl Act {
+    /// The actors, root first, as nested claims, holder outermost; none when the holder is the subject.
+    fn of(subject: &str, actors: Vec<String>, issuer: &Audience) -> Option<Self> {
+        if actors.last().is_none_or(|holder| holder == subject) {
+            return None;
+        }
+        // The root acts in its own name when it is the subject: it is no actor of itself.
+        let nest = |before: Option<Self>, sub| Some(Self { sub, iss: issuer.clone(), act: before.map(Box::new) });
+        actors.into_iter().skip_while(|actor| actor == subject).fold(None, nest)
+    }
+}
+
+impl Detail {
+    fn of(scope: &Scope) -> Self {
+        Self {
+            r#type: TOOL_CALL.to_owned(),
+            tool: scope.tool().to_owned(),
+            actions: vec![scope.action()],
+            resource: scope.resource(),
+            scope: scope.clone(),
+        }
+    }
+}
+
+impl ChainLink {
+    fn of(link: &Link) -> Self {
+        Self { grant: link.grant, agent: link.agent.clone(), owner: link.owner.clone(), subject: link.subject.clone() }
+    }
+
+    fn into_link(self) -> Link {
+        Link { grant: self.grant, agent: self.agent, owner: self.owner, subject: self.subject }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample::{token, trust_domain};
+    use super::*;
+    use crate::format::from_base64url;
+
+    fn payload(token: &Token) -> String {
+        let input = signing_input(token, &trust_domain());
+        let (_, payload) = input.split_once('.').unwrap();
+        String::from_utf8(from_base64url(payload).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_signing_input_is_fixed_byte_for_byte() {
+        let input = signing_input(&token(), &trust_domain());
+        let (header, _) = input.split_once('.').unwrap();
+        assert_eq!(from_base64url(header).unwrap(), br#"{"typ":"at+jwt","alg":"ES256","kid":"k1"}"#);
+        let expected = concat!(
+            r#"{"iss":"https://broker.example","sub":"user:ana","aud":"https://tool.example","#,
+            r#""client_id":"spiffe://td.example/agent/coder","iat":1795000000,"exp":1795000900,"#,
+            r#""jti":"tok_01m7q5cqg0eywb8wmw6ewpz246","#,
+            r#""act":{"sub":"spiffe://td.example/agent/coder","iss":"https://broker.example","#,
+            r#""act":{"sub":"spiffe://td.example/agent/planner","iss":"https://broker.example"}},"#,
+            r#""authorization_details":[{"type":"urn:belay:tool-call","tool":"postgres","actions":["select"],"#,
+            r#""resource":"db/orders/*","scope":"postgres:select@db/orders/*"},"#,
+            r#"{"type":"urn:belay:tool-call","tool":"github","actions":["issues.*"],"#,
+            r#""resource":"org/repo","scope":"github:issues.*@org/repo"}],"#,
+            r#""cnf":{"x5t#S256":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"},"#,
+            r#""grant":"grt_01m7q5cqg0evnbtv8scssxcq3d","task":"tsk_01m7q5cqg0fzhr5gfq4fh1gdcz","#,
+            r#""seq":"9007199254740993","epoch":"e1","#,
+            r#""chain":[{"grant":"grt_01m7q5cqg0exqr87y1k7vjt3sh","agent":"planner","owner":"team-a","#,
+            r#""subject":"user:ana"},"#,
+            r#"{"grant":"grt_01m7q5cqg0evnbtv8scssxcq3d","agent":"coder","owner":"team-b"}]}"#,
+        );
+        assert_eq!(payload(&token()), expected);
+    }
+
+    #[test]
+    fn actors_are_named_when_the_subject_is_another() {
+        let act = |subject: &str, chain: &[&str]| {
+            let actors = chain.iter().map(|actor| (*actor).to_owned()).collect();
+            serde_json::to_value(Act::of(subject, actors, &"i".parse().unwrap())).unwrap()
+        };
+        assert_eq!(act("a", &["a"]), serde_json::Value::Null);
+        assert_eq!(act("a", &["a", "b", "a"]), serde_json::Value::Null);
+        assert_eq!(act("ana", &["a"]), serde_json::json!({ "sub": "a", "iss": "i" }));
+        assert_eq!(act("a", &["a", "b"]), serde_json::json!({ "sub": "b", "iss": "i" }));
+        let nested = serde_json::json!({ "sub": "c", "iss": "i", "act": { "sub": "b", "iss": "i" } });
+        assert_eq!(act("a", &["a", "b", "c"]), nested);
+    }
+
+    #[test]
+    fn an_agent_that_delegates_to_itself_is_one_actor() {
+        let mut chain = token().chain;
+        chain.insert(0, chain[0].clone());
+        chain.push(chain[2].clone());
+        let actors = actors(&chain, &trust_domain());
+        assert_eq!(actors, ["spiffe://td.example/agent/planner", "spiffe://td.example/agent/coder"]);
+    }
+}

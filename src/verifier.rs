@@ -1,0 +1,180 @@
+//! The offline check: is this one of the broker's tokens, for us, still in time, and in its holder's hands?
+//!
+//! Needs the token keys and the ledger's epoch, fetched beforehand; opens no connection, whatever a token
+//! says. What was revoked since is known to the broker alone: ask it where that matters.
+
+use crate::domain::digest::Digest;
+use crate::domain::error::Error;
+use crate::domain::name::Audience;
+use crate::domain::time::{SKEW, Timestamp};
+use crate::format::jwt::{self, Claims};
+
+/// What a service must know to check tokens.
+///
+/// ```no_run
+/// use belay::domain::{digest::Digest, scope::Call, time::Timestamp};
+/// use belay::{format::bundle, verifier::Verifier};
+///
+/// # fn serve(token: &str, peer_certificate: &[u8], now: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
+/// let verifier = Verifier {
+///     issuer: "https://broker.example".parse()?,
+///     epoch: std::fs::read_to_string("epoch")?,
+///     keys: bundle::keys_of(&std::fs::read_to_string("jwks.json")?)?,
+/// };
+/// let us = "https://orders.example".parse()?;
+/// // The certificate that the caller proved over TLS: a stolen token comes with another one.
+/// let claims = verifier.check(token, Some(&us), Some(&Digest::of(peer_certificate)), now)?;
+/// if !claims.scopes.allow(&Call::parse("postgres", "select", "db/orders")?) {
+///     return Err("outside the token's scopes".into());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    /// The broker, as its tokens name it in `iss`.
+    pub issuer: Audience,
+    /// The ledger's epoch: after a restore, tokens of the old one are refused.
+    pub epoch: String,
+    /// The token keys: key id and uncompressed P-256 point, as [`crate::format::bundle::keys_of`] reads them.
+    pub keys: Vec<(String, Vec<u8>)>,
+}
+
+impl Verifier {
+    /// The claims of `token`, if it is good at `now`.
+    ///
+    /// `audience` is who asks; `None` leaves the question to the caller. `presented` is the SHA-256 of the
+    /// certificate that the presenter proved to hold; `None` says that nothing was proven, and possession is
+    /// not checked: then the token is worth no more than its secrecy.
+    ///
+    /// # Errors
+    /// `token_malformed`, `token_type`, `token_algorithm`, `key_unknown`, `signature`, `token_issuer`,
+    /// `token_epoch`, `token_audience`, `token_expired`, `token_not_yet_valid`, `possession`.
+    pub fn check(
+        &self,
+        token: &str,
+        audience: Option<&Audience>,
+        presented: Option<&Digest>,
+        now: Timestamp,
+    ) -> Result<Claims, Error> {
+        let token = jwt::parse(token)?;
+        let key = self.keys.iter().find(|(kid, _)| kid == token.kid());
+        let (_, point) = key.ok_or_else(|| {
+            Error::denied(
+                "key_unknown",
+                "the token is signed with a key that is not known here; fetch the key set again",
+            )
+        })?;
+        let claims = token.verify(point)?;
+        self.is_ours(&claims)?;
+        if let Some(audience) = audience.filter(|audience| **audience != claims.audience) {
+            let message = format!("token `{}` is for `{}`, not for `{audience}`", claims.id, claims.audience);
+            return Err(Error::denied("token_audience", message));
+        }
+        is_in_time(&claims, now)?;
+        if presented.is_some_and(|presented| *presented != claims.thumbprint) {
+            let message =
+                format!("token `{}` is bound to another certificate than the one presented with it", claims.id);
+            return Err(Error::denied("possession", message));
+        }
+        Ok(claims)
+    }
+
+    fn is_ours(&self, claims: &Claims) -> Result<(), Error> {
+        if claims.issuer != self.issuer {
+            let message = format!("token `{}` is of `{}`, not of `{}`", claims.id, claims.issuer, self.issuer);
+            return Err(Error::denied("token_issuer", message));
+        }
+        if claims.epoch != self.epoch {
+            let message = format!("token `{}` is from before the ledger was restored; ask for a new one", claims.id);
+            return Err(Error::denied("token_epoch", message));
+        }
+        Ok(())
+    }
+}
+
+fn is_in_time(claims: &Claims, now: Timestamp) -> Result<(), Error> {
+    if now >= claims.expires_at {
+        let message = format!("token `{}` expired at {}; ask for a new one", claims.id, claims.expires_at);
+        return Err(Error::denied("token_expired", message));
+    }
+    if claims.issued_at > now.plus(SKEW) {
+        let message = format!("token `{}` begins at {}; check the clocks", claims.id, claims.issued_at);
+        return Err(Error::denied("token_not_yet_valid", message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Span;
+    use crate::format::jwt::sample::{self, ISSUED, Key};
+
+    fn verifier(key: &Key) -> Verifier {
+        let sample = sample::token();
+        let other = ("k0".to_owned(), Key::new().point().to_vec());
+        Verifier { issuer: sample.issuer, epoch: sample.epoch, keys: vec![other, (sample.kid, key.point().to_vec())] }
+    }
+
+    #[test]
+    fn a_good_token_is_accepted() {
+        let (key, sample) = (Key::new(), sample::token());
+        let check = |presented| verifier(&key).check(&key.token(), Some(&sample.audience), presented, ISSUED);
+        assert_eq!(check(Some(&sample.thumbprint)).unwrap().id, sample.id);
+        assert!(check(None).is_ok());
+        assert!(verifier(&key).check(&key.token(), None, None, ISSUED).is_ok());
+    }
+
+    #[test]
+    fn each_refusal_has_its_reason() {
+        let (key, sample) = (Key::new(), sample::token());
+        let other: Audience = "other".parse().unwrap();
+        let good = verifier(&key);
+        let check = |verifier: &Verifier, audience: &Audience, presented| {
+            verifier.check(&key.token(), Some(audience), Some(&presented), ISSUED).unwrap_err().reason
+        };
+        let cases = [
+            (check(&good, &other, sample.thumbprint), "token_audience"),
+            (check(&good, &sample.audience, Digest::of(b"another certificate")), "possession"),
+            (
+                check(&Verifier { issuer: other.clone(), ..good.clone() }, &sample.audience, sample.thumbprint),
+                "token_issuer",
+            ),
+            (
+                check(&Verifier { epoch: "e2".to_owned(), ..good.clone() }, &sample.audience, sample.thumbprint),
+                "token_epoch",
+            ),
+            (check(&Verifier { keys: Vec::new(), ..good.clone() }, &sample.audience, sample.thumbprint), "key_unknown"),
+            (check(&verifier(&Key::new()), &sample.audience, sample.thumbprint), "signature"),
+        ];
+        for (reason, expected) in cases {
+            assert_eq!(reason, expected);
+        }
+    }
+
+    #[test]
+    fn a_key_id_is_compared_and_nothing_else() {
+        let key = Key::new();
+        for kid in ["", "K1", "k1 ", "../k1", "k1' or '1'='1", "k1\\u0000", &"k".repeat(10_000)] {
+            let text = key.token_under(&format!(r#"{{"typ":"at+jwt","alg":"ES256","kid":"{kid}"}}"#));
+            assert_eq!(verifier(&key).check(&text, None, None, ISSUED).unwrap_err().reason, "key_unknown", "{kid:.20}");
+        }
+        let text = key.token_under(r#"{"typ":"at+jwt","alg":"ES256","kid":"k0"}"#);
+        assert_eq!(verifier(&key).check(&text, None, None, ISSUED).unwrap_err().reason, "signature");
+    }
+
+    #[test]
+    fn a_token_is_good_from_issue_to_just_before_expiry() {
+        let (key, end) = (Key::new(), sample::token().expires_at);
+        let at =
+            |now| verifier(&key).check(&key.token(), None, None, now).map_or_else(|error| error.reason, |_| "good");
+        let instant = Span::millis(1);
+        assert_eq!(
+            (at(end.minus(instant)), at(end), at(end.plus(instant))),
+            ("good", "token_expired", "token_expired")
+        );
+        let earliest = ISSUED.minus(SKEW);
+        assert_eq!((at(earliest), at(earliest.minus(instant))), ("good", "token_not_yet_valid"));
+    }
+}
