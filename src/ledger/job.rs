@@ -1,0 +1,97 @@
+//! One request on its way through the turn: decided, folded with its batch, answered when durable.
+
+use tokio::sync::oneshot;
+
+use crate::domain::decide::{Caller, Context, Decide};
+use crate::domain::digest::Digest;
+use crate::domain::entropy::Entropy;
+use crate::domain::error::{Code, Error};
+use crate::domain::event::{Body, Entry, Idempotency};
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+
+/// A command with everything that its decision needs, apart from the state and the time.
+pub struct Request<D> {
+    /// What is asked.
+    pub command: D,
+    /// Who asks.
+    pub caller: Caller,
+    /// The request's id, for the log and the audit.
+    pub request_id: String,
+    /// The caller's own name for the request.
+    pub idempotency: Option<Idempotency>,
+    /// Secret random bytes for this request alone.
+    pub seed: [u8; 32],
+    /// Larger bodies that go with its events.
+    pub blobs: Vec<(Digest, Vec<u8>)>,
+}
+
+/// A request of any verb.
+pub(super) trait Job: Send {
+    /// The entries it wants, or none if it is refused. Called once.
+    fn decide(&mut self, view: View<'_>, now: Timestamp) -> Vec<Entry>;
+    /// Its larger bodies.
+    fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)>;
+    /// Refuses it, whatever was decided.
+    fn refuse(&mut self, error: Error);
+    /// Answers: the batch that it saw is durable.
+    fn settle(self: Box<Self>);
+}
+
+pub(super) struct Pending<D: Decide> {
+    request: Request<D>,
+    outcome: Result<D::Answer, Error>,
+    reply: oneshot::Sender<Result<D::Answer, Error>>,
+}
+
+impl<D: Decide> Pending<D> {
+    pub(super) fn new(request: Request<D>) -> (Self, oneshot::Receiver<Result<D::Answer, Error>>) {
+        let (reply, answer) = oneshot::channel();
+        let undecided = Error::new(Code::Internal, "undecided", "the request was not decided; report this");
+        (Self { request, outcome: Err(undecided), reply }, answer)
+    }
+}
+
+impl<D: Decide> Job for Pending<D> {
+    fn decide(&mut self, view: View<'_>, now: Timestamp) -> Vec<Entry> {
+        let request = &self.request;
+        let mut entropy = Entropy::from_seed(request.seed);
+        let mut context = Context {
+            view,
+            now,
+            caller: &request.caller,
+            entropy: &mut entropy,
+            idempotency: request.idempotency.as_ref(),
+        };
+        let entry = |body: Body| Entry {
+            at: now,
+            actor: request.caller.actor(),
+            request_id: request.request_id.clone(),
+            idempotency: request.idempotency.clone(),
+            body,
+        };
+        match request.command.decide(&mut context) {
+            Ok(decision) => {
+                self.outcome = Ok(decision.answer);
+                decision.events.into_iter().map(entry).collect()
+            }
+            Err(refusal) => {
+                self.outcome = Err(refusal);
+                Vec::new()
+            }
+        }
+    }
+
+    fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)> {
+        std::mem::take(&mut self.request.blobs)
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.outcome = Err(error);
+    }
+
+    fn settle(self: Box<Self>) {
+        // Whoever asked may be gone: the decision stands all the same.
+        let _ = self.reply.send(self.outcome);
+    }
+}

@@ -1,0 +1,267 @@
+//! The one log and the state that it folds into.
+//!
+//! Requests are prepared elsewhere and decided here, in the turn, one after the other. What this module
+//! answers is durable: an answer that has left is an event that no crash undoes.
+
+mod clock;
+mod job;
+mod queue;
+mod seed;
+mod snapshot;
+mod turn;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+
+pub use clock::{Clock, SystemClock};
+pub use job::Request;
+pub use seed::Seeds;
+
+use crate::domain::decide::Decide;
+use crate::domain::error::{Code, Error};
+use crate::domain::event::{Body, Entry};
+use crate::domain::fold::fold;
+use crate::domain::grant::Token;
+use crate::domain::prepared::Prepared;
+use crate::domain::state::State;
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+use crate::merkle::{Frontier, Hash, leaf_hash};
+use crate::store::{Reader, Store, StoreError};
+use crate::wire;
+use job::Pending;
+use queue::{Lane, Queue};
+
+/// The crash points of the store, for those above that have their own.
+pub use crate::store::crash::Point;
+
+/// Events between snapshots, unless told otherwise.
+pub const SNAPSHOT_EVERY: u64 = 20_000;
+
+/// The ledger. Cheap to share; the sequencer runs on a thread of its own.
+pub struct Ledger {
+    shared: Arc<Shared>,
+    sequencer: Mutex<Option<JoinHandle<()>>>,
+    store: &'static str,
+}
+
+struct Shared {
+    memory: RwLock<Memory>,
+    queue: Queue,
+    reader: Box<dyn Reader>,
+    clock: Arc<dyn Clock>,
+    seeds: Seeds,
+    dead: AtomicBool,
+    death: tokio::sync::watch::Sender<bool>,
+}
+
+/// The state and the Merkle frontier, always of the same sequence.
+#[derive(Default)]
+struct Memory {
+    state: State,
+    frontier: Frontier,
+}
+
+impl Memory {
+    /// Folds one stored entry.
+    fn take_in(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        let seq = self.state.head() + 1;
+        let entry = wire::decode(bytes).map_err(|error| damaged(format!("entry {seq}: {error}")))?;
+        let delta = fold(&View::of(&self.state), seq, &entry).map_err(damaged)?;
+        self.state.apply(delta, seq, entry.at);
+        self.frontier.push(leaf_hash(bytes));
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// Loads the newest snapshot and the tail, checks the log against its head, and begins to take turns.
+    ///
+    /// # Errors
+    /// The store cannot be read, or what it holds is not what it says it holds.
+    pub fn open(
+        mut store: Box<dyn Store>,
+        clock: Arc<dyn Clock>,
+        seeds: Seeds,
+        snapshot_every: u64,
+    ) -> Result<Self, Error> {
+        let name = store.name();
+        let shared = load(&mut *store, clock, seeds)
+            .map_err(|error| Error::new(Code::Unavailable, "store", error.to_string()))?;
+        let shared = Arc::new(shared);
+        let sequencer = turn::Sequencer { store, shared: Arc::clone(&shared), snapshot_every };
+        let spawned = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || sequencer.run());
+        let thread = spawned
+            .map_err(|error| Error::new(Code::Internal, "thread", format!("no thread for the sequencer: {error}")))?;
+        Ok(Self { shared, sequencer: Mutex::new(Some(thread)), store: name })
+    }
+
+    /// Has a request decided in a turn. The answer comes when all that it rests on is durable.
+    ///
+    /// # Errors
+    /// The request is refused, the queue is full, or the outcome could not be recorded.
+    pub async fn submit<D: Decide>(&self, request: Request<D>) -> Result<D::Answer, Error> {
+        let lane = if D::URGENT { Lane::Urgent } else { Lane::Normal };
+        let (pending, answer) = Pending::new(request);
+        if self.shared.queue.push(lane, Box::new(pending)).is_err() {
+            return Err(self.refusal());
+        }
+        answer.await.unwrap_or_else(|_| Err(turn::stopped()))
+    }
+
+    /// Queues a request that nobody waits for; it is in a turn within 50 ms.
+    ///
+    /// # Errors
+    /// Its queue is full, or the ledger has stopped: whatever it was to record must not happen.
+    pub fn record<D: Decide>(&self, request: Request<D>) -> Result<(), Error> {
+        let (pending, _) = Pending::new(request);
+        self.shared.queue.push(Lane::Record, Box::new(pending)).map_err(|_| self.refusal())
+    }
+
+    fn refusal(&self) -> Error {
+        if self.shared.is_dead() {
+            return turn::stopped();
+        }
+        Error::new(Code::Exhausted, "queue_full", "too many requests are waiting; try again in a moment")
+    }
+
+    /// Looks at the state as of the last durable batch.
+    pub fn view<T>(&self, look: impl FnOnce(View<'_>) -> T) -> T {
+        look(View::of(&self.shared.read().state))
+    }
+
+    /// Size and Merkle root of the log.
+    pub fn checkpoint(&self) -> (u64, Hash) {
+        let memory = self.shared.read();
+        (memory.frontier.size(), memory.frontier.root())
+    }
+
+    /// The wall clock, never before the last batch.
+    pub fn now(&self) -> Timestamp {
+        self.shared.read().state.at().max(self.shared.clock.wall())
+    }
+
+    /// Fresh secret random bytes for a request.
+    pub fn seed(&self) -> [u8; 32] {
+        self.shared.seeds.next()
+    }
+
+    /// Up to `limit` entries behind sequence `after`, with their sequence and leaf hash.
+    ///
+    /// # Errors
+    /// The store cannot be read, or an entry is damaged.
+    pub fn entries(&self, after: u64, limit: u32) -> Result<Vec<(u64, Entry, Hash)>, Error> {
+        let bodies = self.shared.reader.entries(after, limit).map_err(|error| unreadable(&error))?;
+        let decoded = bodies.iter().zip(after + 1..).map(|(body, seq)| {
+            let entry = wire::decode(body).map_err(|error| unreadable(&damaged(format!("entry {seq}: {error}"))))?;
+            Ok((seq, entry, leaf_hash(body)))
+        });
+        decoded.collect()
+    }
+
+    /// A token's event, for signing it again: what stands in the log was recorded.
+    ///
+    /// # Errors
+    /// There is no token at that sequence.
+    pub fn recorded_token(&self, seq: u64) -> Result<Prepared<Token>, Error> {
+        match self.entries(seq.saturating_sub(1), 1)?.pop() {
+            Some((_, Entry { body: Body::TokenIssued { token }, .. }, _)) => Ok(Prepared::recorded(token)),
+            _ => Err(Error::new(Code::Internal, "no_such_event", format!("entry {seq} holds no token"))),
+        }
+    }
+
+    /// A larger body of the log.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn blob(&self, digest: crate::domain::digest::Digest) -> Result<Vec<u8>, Error> {
+        let found = self.shared.reader.blob(digest).map_err(|error| unreadable(&error))?;
+        found.ok_or_else(|| unreadable(&damaged(format!("blob {digest} is missing"))))
+    }
+
+    /// The backend's name.
+    pub fn store_name(&self) -> &'static str {
+        self.store
+    }
+
+    /// Whether turns are taken.
+    pub fn is_alive(&self) -> bool {
+        !self.shared.is_dead()
+    }
+
+    /// Resolves when the ledger has stopped, by itself or by [`Ledger::close`].
+    pub async fn stopped(&self) {
+        let mut death = self.shared.death.subscribe();
+        // The sender lives as long as this ledger: waiting cannot fail.
+        let _ = death.wait_for(|dead| *dead).await;
+    }
+
+    /// The bytes of the state, as a snapshot holds it: two folds of one log are held against each other so.
+    ///
+    /// # Errors
+    /// The state does not encode.
+    pub fn fingerprint(&self) -> Result<Vec<u8>, Error> {
+        snapshot::encode(&self.shared.read()).map_err(|error| unreadable(&error))
+    }
+
+    /// Lets nothing more in, finishes what is waiting, and waits for the sequencer to end.
+    pub fn close(&self) {
+        self.shared.queue.close();
+        let thread = self.sequencer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the sequencer panicked");
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn load(store: &mut dyn Store, clock: Arc<dyn Clock>, seeds: Seeds) -> Result<Shared, StoreError> {
+    let reader = store.reader()?;
+    let head = store.begin()?;
+    let memory = snapshot::load(&*reader, head.snapshot);
+    let shared = memory.map(|memory| Shared {
+        memory: RwLock::new(memory.unwrap_or_default()),
+        queue: Queue::default(),
+        reader,
+        clock,
+        seeds,
+        dead: AtomicBool::new(false),
+        death: tokio::sync::watch::Sender::new(false),
+    });
+    let learned = shared.and_then(|shared| turn::learn(store, &shared, head).map(|()| shared));
+    store.rollback();
+    learned
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        self.death.send_replace(true);
+    }
+}
+
+fn damaged(what: impl std::fmt::Display) -> StoreError {
+    StoreError::new("reading the log", format!("it is damaged or not ours: {what}"))
+}
+
+fn unreadable(error: &StoreError) -> Error {
+    Error::new(Code::Unavailable, "store", error.to_string())
+}

@@ -1,0 +1,104 @@
+//! Three bounded lanes into the turn: what cuts, what asks, what only records.
+//!
+//! A revoke never waits behind a grant. A full lane refuses at once; the others go on.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::job::Job;
+
+/// Requests waiting, per lane.
+const URGENT: usize = 4096;
+const NORMAL: usize = 4096;
+const RECORDS: usize = 8192;
+/// Requests decided in one turn, beside all the urgent ones.
+const BATCH: usize = 256;
+/// Records taken in one turn.
+const RECORD_BATCH: usize = 1024;
+/// How long a record waits for company: well below the 50 ms that it may take.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// Which lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    Urgent,
+    Normal,
+    Record,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    lanes: Mutex<Lanes>,
+    arrived: Condvar,
+}
+
+#[derive(Default)]
+struct Lanes {
+    urgent: VecDeque<Box<dyn Job>>,
+    normal: VecDeque<Box<dyn Job>>,
+    records: VecDeque<Box<dyn Job>>,
+    closed: bool,
+}
+
+impl Queue {
+    /// Puts a job in its lane; gives it back if the lane is full or the queue closed.
+    pub(super) fn push(&self, lane: Lane, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
+        let mut lanes = self.lock();
+        let closed = lanes.closed;
+        let (waiting, most) = match lane {
+            Lane::Urgent => (&mut lanes.urgent, URGENT),
+            Lane::Normal => (&mut lanes.normal, NORMAL),
+            Lane::Record => (&mut lanes.records, RECORDS),
+        };
+        if closed || waiting.len() >= most {
+            return Err(job);
+        }
+        waiting.push_back(job);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Waits for work and takes a batch, the urgent first. None once closed and empty.
+    pub(super) fn take(&self) -> Option<Vec<Box<dyn Job>>> {
+        let mut lanes = self.lock();
+        while lanes.is_empty() {
+            if lanes.closed {
+                return None;
+            }
+            lanes = self.arrived.wait(lanes).unwrap_or_else(PoisonError::into_inner);
+        }
+        if lanes.only_records() {
+            let idle = |lanes: &mut Lanes| lanes.only_records() && !lanes.closed;
+            lanes = self.arrived.wait_timeout_while(lanes, LINGER, idle).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Some(lanes.batch())
+    }
+
+    /// Lets nothing more in; what is in is still taken.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lanes {
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.normal.is_empty() && self.records.is_empty()
+    }
+
+    fn only_records(&self) -> bool {
+        self.urgent.is_empty() && self.normal.is_empty()
+    }
+
+    fn batch(&mut self) -> Vec<Box<dyn Job>> {
+        let normal = self.normal.len().min(BATCH);
+        let records = self.records.len().min(RECORD_BATCH);
+        let urgent = self.urgent.drain(..);
+        urgent.chain(self.normal.drain(..normal)).chain(self.records.drain(..records)).collect()
+    }
+}

@@ -1,0 +1,136 @@
+//! The state as bytes, so that a start does not replay history.
+//!
+//! Records are sorted by key: the same state gives the same bytes, and a full fold can be held against
+//! snapshot plus tail.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::{Job, Pending, Request};
+use super::{Memory, damaged};
+use crate::domain::agent::{Agent, Identity, Join, Operator};
+use crate::domain::cut::{Cut, Target};
+use crate::domain::decide::{Caller, MarkSnapshot};
+use crate::domain::digest::Digest;
+use crate::domain::event::{Key, Origin};
+use crate::domain::fold::VERSION;
+use crate::domain::grant::{Grant, LiveToken, Task};
+use crate::domain::state::{Delta, Remembered, RequestKey, SnapshotMark, State};
+use crate::domain::time::Timestamp;
+use crate::merkle::Frontier;
+use crate::store::{Reader, StoreError};
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    head: u64,
+    at: Timestamp,
+    frontier: Frontier,
+    origin: Option<Origin>,
+    mark: Option<SnapshotMark>,
+    keys: Vec<Key>,
+    agents: Vec<Agent>,
+    operators: Vec<Operator>,
+    joins: Vec<Join>,
+    identities: Vec<Identity>,
+    tasks: Vec<Task>,
+    grants: Vec<Grant>,
+    tokens: Vec<LiveToken>,
+    remembered: Vec<(RequestKey, Remembered)>,
+    cuts: Vec<(Target, Cut)>,
+}
+
+/// The bytes of a memory.
+pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, StoreError> {
+    let tables = memory.state.tables();
+    let snapshot = Snapshot {
+        head: memory.state.head(),
+        at: memory.state.at(),
+        frontier: memory.frontier.clone(),
+        origin: tables.origin.clone(),
+        mark: tables.snapshot,
+        keys: sorted(tables.keys.values(), |key| key.kid.clone()),
+        agents: sorted(tables.agents.values(), |agent| agent.name.clone()),
+        operators: sorted(tables.operators.values(), |operator| operator.name.clone()),
+        joins: sorted(tables.joins.values(), |join| join.id),
+        identities: sorted(tables.identities.values(), |identity| identity.id),
+        tasks: sorted(tables.tasks.values(), |task| task.id),
+        grants: sorted(memory.state.tree().iter(), |grant| grant.id),
+        tokens: sorted(tables.tokens.values(), |token| token.id),
+        remembered: pairs(&tables.remembered),
+        cuts: pairs(&tables.cuts),
+    };
+    postcard::to_stdvec(&snapshot).map_err(|error| StoreError::new("building a snapshot", error))
+}
+
+/// The memory of these bytes.
+pub(super) fn decode(bytes: &[u8]) -> Result<Memory, StoreError> {
+    let snapshot: Snapshot =
+        postcard::from_bytes(bytes).map_err(|error| StoreError::new("reading a snapshot", error))?;
+    let delta = Delta {
+        origin: snapshot.origin,
+        snapshot: snapshot.mark,
+        keys: snapshot.keys.into_iter().map(|key| (key.kid.clone(), key)).collect(),
+        agents: snapshot.agents.into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
+        operators: snapshot.operators.into_iter().map(|operator| (operator.name.clone(), operator)).collect(),
+        joins: snapshot.joins.into_iter().map(|join| (join.id, join)).collect(),
+        identities: snapshot.identities.into_iter().map(|identity| (identity.id, identity)).collect(),
+        tasks: snapshot.tasks.into_iter().map(|task| (task.id, task)).collect(),
+        grants: snapshot.grants.into_iter().map(|grant| (grant.id, grant)).collect(),
+        tokens: snapshot.tokens.into_iter().map(|token| (token.id, token)).collect(),
+        remembered: snapshot.remembered.into_iter().collect(),
+        cuts: snapshot.cuts.into_iter().collect(),
+    };
+    let mut state = State::default();
+    state.apply(delta, snapshot.head, snapshot.at);
+    Ok(Memory { state, frontier: snapshot.frontier })
+}
+
+/// The request that stores a snapshot and says so in the log.
+pub(super) fn job(memory: &Memory, seed: [u8; 32]) -> Result<Box<dyn Job>, StoreError> {
+    let bytes = encode(memory)?;
+    let digest = Digest::of(&bytes);
+    let command = MarkSnapshot { seq: memory.state.head(), digest, version: VERSION };
+    let request = Request {
+        command,
+        caller: Caller::Broker,
+        request_id: "snapshot".to_owned(),
+        idempotency: None,
+        seed,
+        blobs: vec![(digest, bytes)],
+    };
+    Ok(Box::new(Pending::new(request).0))
+}
+
+/// The newest snapshot, if there is one that this program's fold wrote. Its digest was logged: bytes that
+/// do not match are damage, and are not quietly replaced by a replay.
+pub(super) fn load(reader: &dyn Reader, event: u64) -> Result<Option<Memory>, StoreError> {
+    if event == 0 {
+        return Ok(None);
+    }
+    let bytes = reader.entries(event - 1, 1)?.pop().ok_or_else(|| damaged(format!("entry {event} is missing")))?;
+    let entry = crate::wire::decode(&bytes).map_err(|error| damaged(format!("entry {event}: {error}")))?;
+    let crate::domain::event::Body::SnapshotTaken { seq, digest, version } = entry.body else {
+        return Err(damaged(format!("entry {event} should name a snapshot and is `{}`", entry.body.kind())));
+    };
+    if version != VERSION {
+        tracing::warn!(version, expected = VERSION, "the snapshot is of another version; replaying the whole log");
+        return Ok(None);
+    }
+    let body = reader.blob(digest)?.ok_or_else(|| damaged(format!("snapshot {digest} is missing")))?;
+    let memory = decode(&body)?;
+    if memory.state.head() != seq || memory.frontier.size() != seq {
+        return Err(damaged(format!("snapshot {digest} is of entry {}, its event says {seq}", memory.state.head())));
+    }
+    Ok(Some(memory))
+}
+
+fn sorted<'a, T: Clone + 'a, K: Ord>(records: impl Iterator<Item = &'a T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut records: Vec<T> = records.cloned().collect();
+    records.sort_by_key(key);
+    records
+}
+
+fn pairs<K: Clone + Ord, V: Clone>(table: &std::collections::HashMap<K, V>) -> Vec<(K, V)> {
+    let mut pairs: Vec<(K, V)> = table.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
+    pairs.sort_by(|one, two| one.0.cmp(&two.0));
+    pairs
+}

@@ -1,0 +1,262 @@
+//! The sequencer: the only writer. One turn learns what was missed, decides a batch in order over the
+//! state plus what the batch has decided so far, appends, commits, folds, and only then answers anybody.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::job::Job;
+use super::{Memory, Shared, damaged, snapshot};
+use crate::domain::MAX_EVENT;
+use crate::domain::digest::Digest;
+use crate::domain::error::{Code, Error};
+use crate::domain::event::{Body, Entry};
+use crate::domain::fold::fold;
+use crate::domain::state::Delta;
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+use crate::merkle::{Frontier, leaf_hash};
+use crate::store::crash::Point;
+use crate::store::{Batch, BatchId, CommitError, Head, Store, StoreError};
+use crate::wire;
+
+/// How often, and how far apart, the fate of an unknown commit is asked for before giving up.
+const SETTLE_TRIES: u32 = 50;
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) struct Sequencer {
+    pub(super) store: Box<dyn Store>,
+    pub(super) shared: Arc<Shared>,
+    /// Events between snapshots.
+    pub(super) snapshot_every: u64,
+}
+
+/// What a batch has come to so far.
+#[derive(Default)]
+struct Draft {
+    overlay: Delta,
+    entries: Vec<Vec<u8>>,
+    frontier: Frontier,
+    blobs: Vec<(Digest, Vec<u8>)>,
+    snapshot: Option<u64>,
+}
+
+impl Sequencer {
+    /// Takes turns until the queue is closed and empty, or the ledger cannot be trusted any more.
+    pub(super) fn run(mut self) {
+        while let Some(jobs) = self.shared.queue.take() {
+            self.turn(jobs, None);
+            if self.shared.is_dead() {
+                break;
+            }
+            self.snapshot_if_due();
+        }
+        self.shared.queue.close();
+        while let Some(jobs) = self.shared.queue.take() {
+            jobs.into_iter().for_each(|job| refuse(job, stopped()));
+        }
+        self.shared.die();
+    }
+
+    fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>, forget: Option<Digest>) {
+        let decided = self.decide(&mut jobs);
+        Point::TurnTaken.reached();
+        let (draft, head, now) = match decided {
+            Ok(decided) => decided,
+            Err(error) => {
+                self.store.rollback();
+                tracing::error!(%error, "the turn could not be taken");
+                jobs.into_iter().for_each(|job| refuse(job, unavailable(&error.to_string())));
+                return;
+            }
+        };
+        if draft.entries.is_empty() {
+            self.store.rollback();
+            jobs.into_iter().for_each(|job| job.settle());
+            return;
+        }
+        match self.keep(&draft, head, forget, now) {
+            Ok(()) => {
+                Point::Folded.reached();
+                jobs.into_iter().for_each(|job| job.settle());
+            }
+            Err(error) => {
+                tracing::error!(%error, "a batch was not kept");
+                jobs.into_iter().for_each(|job| refuse(job, unavailable(&error.to_string())));
+            }
+        }
+    }
+
+    /// Takes the turn, learns what was missed, and decides each job over the state plus the batch so far.
+    fn decide(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(Draft, Head, Timestamp), StoreError> {
+        let head = self.store.begin()?;
+        learn(&mut *self.store, &self.shared, head)?;
+        let memory = self.shared.read();
+        let now = memory.state.at().max(self.shared.clock.wall());
+        let mut draft = Draft { frontier: memory.frontier.clone(), ..Draft::default() };
+        for job in jobs {
+            // A panic, an oversized or an unfit event loses its own request, and nothing of its batch.
+            let decided = catch_unwind(AssertUnwindSafe(|| decide_one(&memory, &draft, job.as_mut(), now)));
+            match decided.unwrap_or_else(|_| {
+                Err(Error::new(Code::Internal, "panicked", "the broker failed on this request; report it"))
+            }) {
+                Ok((own, entries, snapshot)) => {
+                    draft.blobs.extend(job.blobs());
+                    draft.overlay.merge(own);
+                    entries.iter().for_each(|entry| draft.frontier.push(leaf_hash(entry)));
+                    draft.snapshot = snapshot.or(draft.snapshot);
+                    draft.entries.extend(entries);
+                }
+                Err(error) => job.refuse(error),
+            }
+        }
+        Ok((draft, head, now))
+    }
+
+    /// Appends and commits; settles a commit of unknown fate; folds what was kept.
+    fn keep(&mut self, draft: &Draft, head: Head, forget: Option<Digest>, now: Timestamp) -> Result<(), CommitError> {
+        let size = head.size + draft.entries.len() as u64;
+        let batch = Batch {
+            id: self.shared.seeds.batch_id(),
+            after: head.size,
+            entries: draft.entries.clone(),
+            blobs: draft.blobs.clone(),
+            forget,
+            head: Head { size, root: draft.frontier.root(), snapshot: draft.snapshot.unwrap_or(head.snapshot) },
+        };
+        if let Err(error) = self.store.append(&batch) {
+            self.store.rollback();
+            return Err(CommitError::Failed(error.to_string()));
+        }
+        match self.store.commit() {
+            Ok(()) => {}
+            Err(CommitError::Unknown(why)) => self.settle(batch.id, head.size, &why)?,
+            Err(error @ CommitError::Fatal(_)) => {
+                self.shared.die();
+                return Err(error);
+            }
+            Err(error @ CommitError::Failed(_)) => return Err(error),
+        }
+        Point::Committed.reached();
+        let mut memory = self.shared.write();
+        memory.state.apply(draft.overlay.clone(), size, now);
+        memory.frontier = draft.frontier.clone();
+        Ok(())
+    }
+
+    /// The next turn cannot begin before the earlier transaction is over: what it sees is the truth.
+    fn settle(&mut self, batch: BatchId, after: u64, why: &str) -> Result<(), CommitError> {
+        for _ in 0..SETTLE_TRIES {
+            let found = self.store.begin().and_then(|_| self.store.contains(batch, after));
+            self.store.rollback();
+            match found {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(CommitError::Failed(why.to_owned())),
+                Err(error) => tracing::warn!(%error, "the fate of a commit is not known yet"),
+            }
+            std::thread::sleep(SETTLE_PAUSE);
+        }
+        // To go on from a state that may be wrong would be a lie to everybody who asks next.
+        self.shared.die();
+        Err(CommitError::Unknown(why.to_owned()))
+    }
+
+    fn snapshot_if_due(&mut self) {
+        let (due, old) = {
+            let memory = self.shared.read();
+            let mark = memory.state.tables().snapshot;
+            (memory.state.head() >= mark.map_or(0, |mark| mark.seq) + self.snapshot_every, mark.map(|mark| mark.digest))
+        };
+        if due {
+            self.take_snapshot(old);
+        }
+    }
+
+    fn take_snapshot(&mut self, old: Option<Digest>) {
+        let job = {
+            let memory = self.shared.read();
+            snapshot::job(&memory, self.shared.seeds.next())
+        };
+        match job {
+            Ok(job) => {
+                Point::SnapshotBuilt.reached();
+                self.turn(vec![job], old);
+            }
+            Err(error) => tracing::error!(%error, "no snapshot was taken"),
+        }
+    }
+}
+
+type Decided = (Delta, Vec<Vec<u8>>, Option<u64>);
+
+fn decide_one(memory: &Memory, draft: &Draft, job: &mut dyn Job, now: Timestamp) -> Result<Decided, Error> {
+    let first = memory.state.head() + draft.entries.len() as u64;
+    let mut own = Delta::default();
+    let (mut encoded, mut snapshot) = (Vec::new(), None);
+    let view = View::over(&memory.state, &draft.overlay, &own, first);
+    for entry in job.decide(view, now) {
+        let seq = first + encoded.len() as u64 + 1;
+        encoded.push(encode(&entry)?);
+        let view = View::over(&memory.state, &draft.overlay, &own, seq - 1);
+        let delta =
+            fold(&view, seq, &entry).map_err(|error| Error::new(Code::Internal, "unfit_event", error.to_string()))?;
+        own.merge(delta);
+        if matches!(entry.body, Body::SnapshotTaken { .. }) {
+            snapshot = Some(seq);
+        }
+    }
+    Ok((own, encoded, snapshot))
+}
+
+fn encode(entry: &Entry) -> Result<Vec<u8>, Error> {
+    let bytes = wire::encode(entry);
+    if bytes.len() > MAX_EVENT {
+        let message = format!("the request makes an event of {} bytes; at most {MAX_EVENT} are kept", bytes.len());
+        return Err(Error::new(Code::Invalid, "too_large", message));
+    }
+    Ok(bytes)
+}
+
+/// Folds what others have appended, and holds the result against the head's root.
+pub(super) fn learn(store: &mut dyn Store, shared: &Shared, head: Head) -> Result<(), StoreError> {
+    if shared.read().state.head() == head.size {
+        return Ok(());
+    }
+    loop {
+        let at = shared.read().state.head();
+        let missed = store.missed(at, 1000)?;
+        if missed.is_empty() {
+            break;
+        }
+        let mut memory = shared.write();
+        for body in missed {
+            memory.take_in(&body)?;
+        }
+    }
+    let memory = shared.read();
+    if memory.state.head() != head.size || memory.frontier.root() != head.root {
+        let found = format!("{} entries with root {}", memory.state.head(), memory.frontier.root());
+        return Err(damaged(format!(
+            "the head says {} entries with root {}, the log holds {found}",
+            head.size, head.root
+        )));
+    }
+    Ok(())
+}
+
+fn refuse(mut job: Box<dyn Job>, error: Error) {
+    job.refuse(error);
+    job.settle();
+}
+
+fn unavailable(why: &str) -> Error {
+    Error::new(
+        Code::Unavailable,
+        "not_recorded",
+        format!("nothing was answered because it could not be recorded: {why}"),
+    )
+}
+
+pub(super) fn stopped() -> Error {
+    Error::new(Code::Unavailable, "stopped", "the ledger has stopped; try another node or later")
+}
