@@ -1,0 +1,65 @@
+//! Authorize: decided from live state, recorded within 50 ms, refused where it cannot be recorded.
+
+use super::token::possession;
+use super::{Asked, Broker};
+use crate::domain::decide::{RecordInvocation, Verdict, judge};
+use crate::domain::entropy::Entropy;
+use crate::domain::event::Invocation;
+use crate::domain::id::{InvocationId, TokenId};
+use crate::domain::scope::Call;
+use crate::ledger::Request;
+
+/// A decided call.
+#[derive(Debug)]
+pub struct Authorized {
+    /// Its id.
+    pub id: InvocationId,
+    /// Allow or deny, and why.
+    pub verdict: Verdict,
+    /// Whether the caller proved to hold the bound key.
+    pub proven: bool,
+}
+
+impl Broker {
+    /// Decides one tool call under a token.
+    pub fn authorize(&self, asked: &Asked, token: &str, call: Call) -> Authorized {
+        let now = self.ledger.now();
+        let seed = self.ledger.seed();
+        let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
+        let (token, verdict) = match self.verify(asked, token, now) {
+            Err(error) => (None, Verdict::deny(error.reason, error.message)),
+            Ok(claims) => (Some(claims.id), self.ledger.view(|view| judge(&view, now, claims.id, Some(&call)))),
+        };
+        let proven = token.is_some() && possession(asked).is_some();
+        let invocation = invocation(id, token, &verdict, call, proven);
+        let request = Request {
+            command: RecordInvocation { invocation },
+            caller: asked.caller.clone(),
+            request_id: asked.request_id.clone(),
+            idempotency: None,
+            seed,
+            blobs: Vec::new(),
+        };
+        match self.ledger.record(request) {
+            Ok(()) => Authorized { id, verdict, proven },
+            Err(error) => {
+                let refused = Verdict::deny("not_recorded", format!("the decision could not be recorded: {error}"));
+                Authorized { id, verdict: Verdict { reasons: refused.reasons, allowed: false, ..verdict }, proven }
+            }
+        }
+    }
+}
+
+fn invocation(id: InvocationId, token: Option<TokenId>, verdict: &Verdict, call: Call, proven: bool) -> Invocation {
+    Invocation {
+        id,
+        token,
+        grant: verdict.grant,
+        tree: verdict.tree,
+        agent: verdict.agent.clone(),
+        call: Some(call),
+        allowed: verdict.allowed,
+        reasons: verdict.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
+        proven,
+    }
+}

@@ -1,0 +1,94 @@
+//! The foundation: a ledger with its beginning, a key ring with its keys.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+
+use super::{Asked, Broker};
+use crate::domain::decide::{AddKey, Begin, Decide};
+use crate::domain::digest::Digest;
+use crate::domain::error::{Code, Error};
+use crate::domain::event::{Key, Origin, Purpose};
+use crate::domain::name::{Audience, TrustDomain};
+use crate::ledger::{Clock, Ledger, Request, Seeds};
+use crate::sign::{KeyRing, MasterKey};
+use crate::store::Store;
+use crate::verifier::Verifier;
+
+/// What a broker stands on.
+pub struct Foundation {
+    /// The log's home.
+    pub store: Box<dyn Store>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where random bytes come from.
+    pub seeds: Seeds,
+    /// Events between snapshots.
+    pub snapshot_every: u64,
+    /// The trust domain; fixed by the ledger once it has begun.
+    pub trust_domain: TrustDomain,
+    /// `iss` of tokens; fixed by the ledger once it has begun.
+    pub issuer: Audience,
+    /// Where callers reach the broker.
+    pub address: String,
+}
+
+impl Broker {
+    /// Opens the ledger, begins it if it is new, and unseals its keys with the master key in `directory`.
+    ///
+    /// # Errors
+    /// The store is damaged or of another trust domain, or the master key is not the one it was sealed with.
+    pub async fn open(foundation: Foundation, directory: &Path) -> Result<Self, Error> {
+        let Foundation { store, clock, seeds, snapshot_every, trust_domain, issuer, address } = foundation;
+        let master = MasterKey::load_or_create(&directory.join("master.key"))?;
+        let ledger = Arc::new(Ledger::open(store, clock, seeds, snapshot_every)?);
+        let origin = begin(&ledger, trust_domain, issuer).await?;
+        for purpose in [Purpose::Authority, Purpose::Token] {
+            ensure_key(&ledger, purpose, &master, &origin).await?;
+        }
+        let keys: Vec<Key> = ledger.view(|view| view.keys().cloned().collect());
+        let sealed = keys.iter().map(|key| ledger.blob(key.sealed)).collect::<Result<Vec<_>, _>>()?;
+        let verifier = Verifier {
+            issuer: origin.issuer.clone(),
+            epoch: origin.epoch.clone(),
+            keys: keys
+                .iter()
+                .filter(|key| key.purpose == Purpose::Token)
+                .map(|key| (key.kid.clone(), key.public.clone()))
+                .collect(),
+        };
+        let keys = KeyRing::open(&master, &origin, keys.iter().zip(sealed))?;
+        Ok(Self { ledger, keys, verifier, origin, address })
+    }
+}
+
+/// The origin as the log has it; what was asked for has to agree with it.
+async fn begin(ledger: &Ledger, trust_domain: TrustDomain, issuer: Audience) -> Result<Origin, Error> {
+    if ledger.view(|view| view.origin().is_none()) {
+        let epoch = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&ledger.seed()[..12]);
+        let origin = Origin { trust_domain: trust_domain.clone(), issuer, epoch };
+        submit(ledger, Begin { origin }, Vec::new()).await?;
+    }
+    let origin = ledger.view(|view| view.origin().cloned());
+    let origin = origin.ok_or_else(|| Error::new(Code::Internal, "no_origin", "the ledger did not begin"))?;
+    if origin.trust_domain != trust_domain {
+        let message = format!("the ledger is of trust domain `{}`, not `{trust_domain}`", origin.trust_domain);
+        return Err(Error::new(Code::Invalid, "trust_domain", message).on("trust_domain"));
+    }
+    Ok(origin)
+}
+
+async fn ensure_key(ledger: &Ledger, purpose: Purpose, master: &MasterKey, origin: &Origin) -> Result<(), Error> {
+    if ledger.view(|view| view.keys().any(|key| key.purpose == purpose)) {
+        return Ok(());
+    }
+    let (key, sealed) = crate::sign::generate(purpose, master, origin, ledger.now())?;
+    let blobs = vec![(key.sealed, sealed)];
+    submit(ledger, AddKey { key }, blobs).await
+}
+
+async fn submit<D: Decide>(ledger: &Ledger, command: D, blobs: Vec<(Digest, Vec<u8>)>) -> Result<D::Answer, Error> {
+    let Asked { caller, request_id } = Asked::broker("boot");
+    ledger.submit(Request { command, caller, request_id, idempotency: None, seed: ledger.seed(), blobs }).await
+}

@@ -1,0 +1,138 @@
+//! Identity certificates: built and linted, recorded, signed once, kept, and then handed over.
+
+use super::{Asked, Broker};
+use crate::domain::agent::{Identity, Kind};
+use crate::domain::decide::{Caller, Enroll, Enrolled, KeepSigned, NewIdentity, RecordOwn, RenewIdentity};
+use crate::domain::entropy::Entropy;
+use crate::domain::error::{Code, Error};
+use crate::domain::id::CertificateId;
+use crate::domain::name::Name;
+use crate::domain::prepared::Prepared;
+use crate::domain::time::{IDENTITY_LIFE, Span};
+use crate::format::join::JoinToken;
+use crate::ledger::Point;
+use crate::sign::Unsigned;
+
+/// Backdating, for clocks that are a little slow.
+const BACKDATE: Span = Span::seconds(60);
+
+/// A certificate, durable and handed over.
+#[derive(Debug)]
+pub struct Issued {
+    /// Its record.
+    pub identity: Identity,
+    /// Its bytes (DER).
+    pub der: Vec<u8>,
+    /// Whose it is.
+    pub spiffe_id: String,
+}
+
+/// What the broker wants for itself, or for the operator of a development broker.
+#[derive(Debug)]
+pub struct OwnIdentity {
+    /// Server or operator.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// The public key (SubjectPublicKeyInfo, DER).
+    pub spki: Vec<u8>,
+    /// DNS names and IP addresses of a server.
+    pub names: Vec<String>,
+}
+
+impl Broker {
+    /// Turns a join token and a proven key into an identity. The same token and key get the same certificate.
+    ///
+    /// # Errors
+    /// The token is not valid, or the key was not made for it.
+    pub async fn enroll(
+        &self,
+        asked: &Asked,
+        token: &JoinToken,
+        spki: &[u8],
+        may_have: impl FnOnce(&str) -> Result<(), Error>,
+    ) -> Result<Issued, Error> {
+        // Whose identity it gives is needed to build it; the turn decides whether the token is worth anything.
+        let known = self.ledger.view(|view| view.join(&token.id).map(|join| (join.kind, join.name.clone())));
+        let (kind, name) = known.ok_or_else(|| {
+            Error::new(Code::Unauthenticated, "join_refused", "the join token is not valid here; ask for a new one")
+        })?;
+        may_have(&self.ledger.view(|view| view.spiffe_id(kind, &name)))?;
+        let (identity, unsigned) = self.build(kind, &name, spki, &[])?;
+        let command = Enroll { join: token.id, secret_hash: token.secret_hash(), new: NewIdentity { identity } };
+        match self.submit(asked, command).await? {
+            Enrolled::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
+            Enrolled::Again(identity) => self.handed_over(identity),
+        }
+    }
+
+    /// A new certificate for the holder of a valid one.
+    ///
+    /// # Errors
+    /// The caller has no identity, or may not act now.
+    pub async fn renew(
+        &self,
+        asked: &Asked,
+        spki: &[u8],
+        may_have: impl FnOnce(&str) -> Result<(), Error>,
+    ) -> Result<Issued, Error> {
+        let (kind, name) = match &asked.caller {
+            Caller::Agent(presenter) => (Kind::Agent, &presenter.name),
+            Caller::Operator(presenter) => (Kind::Operator, &presenter.name),
+            Caller::Broker | Caller::Stranger => {
+                return Err(Error::new(
+                    Code::Unauthenticated,
+                    "no_identity",
+                    "only the holder of an identity renews it",
+                ));
+            }
+        };
+        may_have(&self.ledger.view(|view| view.spiffe_id(kind, name)))?;
+        let (identity, unsigned) = self.build(kind, name, spki, &[])?;
+        let recorded = self.submit(asked, RenewIdentity { new: NewIdentity { identity } }).await?;
+        self.finish(asked, recorded, unsigned).await
+    }
+
+    /// An identity for the broker's own listeners, or for the operator of a development broker.
+    ///
+    /// # Errors
+    /// It could not be recorded or signed.
+    pub async fn own_identity(&self, own: OwnIdentity) -> Result<Issued, Error> {
+        let asked = Asked::broker("own_identity");
+        let (identity, unsigned) = self.build(own.kind, &own.name, &own.spki, &own.names)?;
+        let recorded = self.submit(&asked, RecordOwn { new: NewIdentity { identity } }).await?;
+        self.finish(&asked, recorded, unsigned).await
+    }
+
+    fn build(&self, kind: Kind, name: &Name, spki: &[u8], names: &[String]) -> Result<(Identity, Unsigned), Error> {
+        let now = self.ledger.now();
+        let id = CertificateId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
+        let from = now.minus(BACKDATE).whole_seconds();
+        let until = now.plus(IDENTITY_LIFE).whole_seconds().min(self.keys.authority_not_after());
+        if until <= now {
+            return Err(Error::new(
+                Code::Unavailable,
+                "authority_expired",
+                "the certificate authority has expired; nothing is issued",
+            ));
+        }
+        self.keys.prepare_identity(kind, name, spki, id, from, until, names)
+    }
+
+    async fn finish(&self, asked: &Asked, recorded: Prepared<Identity>, unsigned: Unsigned) -> Result<Issued, Error> {
+        let id = recorded.get().id;
+        Point::BeforeSigning.reached();
+        let der = self.keys.sign_identity(recorded, unsigned)?;
+        Point::Signed.reached();
+        let broker = Asked { caller: Caller::Broker, request_id: asked.request_id.clone() };
+        let kept = self.submit(&broker, KeepSigned { id, der }).await?;
+        self.handed_over(kept)
+    }
+
+    fn handed_over(&self, identity: Identity) -> Result<Issued, Error> {
+        let spiffe_id = self.ledger.view(|view| view.spiffe_id(identity.kind, &identity.name));
+        let der = identity.der.clone();
+        let der = der.ok_or_else(|| Error::new(Code::Internal, "not_kept", "the certificate was not kept"))?;
+        Ok(Issued { identity, der, spiffe_id })
+    }
+}

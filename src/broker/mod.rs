@@ -1,0 +1,117 @@
+//! The use cases: prepare, have it decided in the turn, sign what was recorded. No rules of their own.
+
+mod authorize;
+mod boot;
+mod identity;
+mod join;
+mod read;
+mod token;
+mod why;
+
+use std::sync::Arc;
+
+pub use authorize::Authorized;
+pub use boot::Foundation;
+pub use identity::{Issued, OwnIdentity};
+pub use read::{EventFilter, Found};
+pub use token::{Checked, SignedToken};
+pub use why::Provenance;
+
+use crate::domain::decide::{Caller, Decide};
+use crate::domain::digest::Digest;
+use crate::domain::error::Error;
+use crate::domain::event::{Idempotency, Origin};
+use crate::ledger::{Ledger, Request};
+use crate::sign::KeyRing;
+use crate::verifier::Verifier;
+
+/// The broker: everything below the edge, joined.
+pub struct Broker {
+    ledger: Arc<Ledger>,
+    keys: KeyRing,
+    verifier: Verifier,
+    origin: Origin,
+    /// Where callers reach it, as join tokens say.
+    address: String,
+}
+
+/// A call as the edge understood it: who, under which id, under which name of theirs.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Who asks.
+    pub caller: Caller,
+    /// The request's id.
+    pub request_id: String,
+}
+
+impl Asked {
+    /// The broker asking itself.
+    pub fn broker(request_id: &str) -> Self {
+        Self { caller: Caller::Broker, request_id: request_id.to_owned() }
+    }
+}
+
+impl Broker {
+    /// Has a command decided in a turn.
+    ///
+    /// # Errors
+    /// It is refused, or its outcome could not be recorded.
+    pub async fn submit<D: Decide>(&self, asked: &Asked, command: D) -> Result<D::Answer, Error> {
+        self.submit_once(asked, command, None).await
+    }
+
+    /// The same, under the caller's own name for the request.
+    ///
+    /// # Errors
+    /// As [`Broker::submit`]; or the name was used for another request.
+    pub async fn submit_once<D: Decide>(
+        &self,
+        asked: &Asked,
+        command: D,
+        idempotency: Option<Idempotency>,
+    ) -> Result<D::Answer, Error> {
+        let request = Request {
+            command,
+            caller: asked.caller.clone(),
+            request_id: asked.request_id.clone(),
+            idempotency,
+            seed: self.ledger.seed(),
+            blobs: Vec::new(),
+        };
+        self.ledger.submit(request).await
+    }
+
+    /// The ledger, for looking.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Trust domain, issuer and epoch.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The certificate authority (DER).
+    pub fn authority(&self) -> &[u8] {
+        self.keys.authority()
+    }
+
+    /// Where callers reach this broker.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+/// A caller's name for its request, bound to the request's body.
+///
+/// # Errors
+/// The key is too long or holds more than printable ASCII.
+pub fn idempotency<D: Decide>(key: &str, body: &[u8]) -> Result<Option<Idempotency>, Error> {
+    if key.is_empty() {
+        return Ok(None);
+    }
+    if key.len() > 128 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::malformed("idempotency_key", key, "use 1 to 128 printable ASCII characters without spaces"));
+    }
+    Ok(Some(Idempotency { verb: D::VERB.to_owned(), key: key.to_owned(), digest: Digest::of(body) }))
+}

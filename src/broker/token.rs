@@ -1,0 +1,85 @@
+//! Tokens: signed after they are recorded, checked against live state.
+
+use super::{Asked, Broker};
+use crate::domain::decide::{Caller, TokenAnswer, judge};
+use crate::domain::digest::Digest;
+use crate::domain::error::Error;
+use crate::domain::grant::Token;
+use crate::domain::id::TokenId;
+use crate::domain::prepared::Prepared;
+use crate::domain::time::Timestamp;
+use crate::format::jwt::{self, Claims};
+use crate::ledger::Point;
+
+/// A signed token, a secret.
+pub struct SignedToken {
+    /// Its `jti`.
+    pub id: TokenId,
+    /// The compact JWS.
+    pub token: String,
+    /// Its end.
+    pub expires_at: Timestamp,
+}
+
+/// What a check of a token comes to.
+#[derive(Debug)]
+pub struct Checked {
+    /// Stable word and line: why it is not active; none if it is.
+    pub refusal: Option<(&'static str, String)>,
+    /// Its claims, if the signature is ours.
+    pub claims: Option<Claims>,
+    /// Whether the caller proved to hold the bound key.
+    pub proven: bool,
+}
+
+impl Broker {
+    /// Signs what a decision recorded, now or earlier.
+    ///
+    /// # Errors
+    /// The event cannot be read, or the key is not in the ring.
+    pub fn sign_token(&self, answer: TokenAnswer) -> Result<SignedToken, Error> {
+        let recorded: Prepared<Token> = match answer {
+            TokenAnswer::New(recorded) => *recorded,
+            TokenAnswer::Again(_, seq) => self.ledger.recorded_token(seq)?,
+        };
+        Point::BeforeSigning.reached();
+        let (id, expires_at) = (recorded.get().id, recorded.get().expires_at);
+        let domain = &self.origin.trust_domain;
+        let token = self.keys.sign_token(recorded, |token| jwt::signing_input(token, domain))?;
+        Point::Signed.reached();
+        Ok(SignedToken { id, token, expires_at })
+    }
+
+    /// Checks a token: signature, times, binding to the caller's connection, and whether its chain is live.
+    pub fn check(&self, asked: &Asked, token: &str) -> Checked {
+        let now = self.ledger.now();
+        let proven = possession(asked);
+        let presented = proven.as_ref();
+        match self.verifier.check(token, None, presented, now) {
+            Err(error) => Checked { refusal: Some((error.reason, error.message)), claims: None, proven: false },
+            Ok(claims) => {
+                let verdict = self.ledger.view(|view| judge(&view, now, claims.id, None));
+                let refusal = if verdict.allowed { None } else { verdict.reasons.into_iter().next() };
+                Checked {
+                    refusal: refusal.map(|reason| (reason.code, reason.message)),
+                    claims: Some(claims),
+                    proven: presented.is_some(),
+                }
+            }
+        }
+    }
+
+    pub(super) fn verify(&self, asked: &Asked, token: &str, now: Timestamp) -> Result<Claims, Error> {
+        self.verifier.check(token, None, possession(asked).as_ref(), now)
+    }
+}
+
+/// An agent proves possession by its own connection. An operator proves nothing, and is told so.
+pub(super) fn possession(asked: &Asked) -> Option<Digest> {
+    match &asked.caller {
+        Caller::Agent(presenter) => Some(presenter.thumbprint),
+        Caller::Operator(_) | Caller::Broker => None,
+        // Nobody who is not known asks here; if one did, no token is bound to it.
+        Caller::Stranger => Some(Digest([0; 32])),
+    }
+}

@@ -1,0 +1,209 @@
+//! Who may call what: one table, and the one place that reads it. A call without a row is refused.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use tonic::Status;
+use tonic::service::Routes;
+use tracing::Instrument as _;
+
+use crate::attest::{PeerCertificate, mtls};
+use crate::broker::{Asked, Broker};
+use crate::domain::agent::{AgentStatus, Kind};
+use crate::domain::decide::{Caller, may, presentable};
+use crate::domain::error::{Code, Error};
+use crate::domain::policy::Right;
+
+/// Which callers a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The call, as `/package.Service/Method`.
+    pub rpc: &'static str,
+    /// Without any certificate.
+    pub strangers: bool,
+    /// Agents.
+    pub agents: Agents,
+    /// Operators.
+    pub operators: Operators,
+}
+
+/// Which agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agents {
+    /// None.
+    No,
+    /// Those that may act.
+    Active,
+    /// Suspended and retired ones too: what only ends something is open to them.
+    Any,
+}
+
+/// Which operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operators {
+    /// None.
+    No,
+    /// All.
+    Any,
+    /// Those whose roles carry this right.
+    With(Right),
+}
+
+const fn row(rpc: &'static str, agents: Agents, operators: Operators) -> Row {
+    Row { rpc, strangers: false, agents, operators }
+}
+
+const fn open(rpc: &'static str) -> Row {
+    Row { rpc, strangers: true, agents: Agents::Any, operators: Operators::Any }
+}
+
+/// The table. `every_rpc_is_in_the_access_table` holds it against the compiled descriptor.
+pub const ACCESS: &[Row] = {
+    use Agents::{Active, Any, No};
+    use Operators::With;
+    use Right::{Ask, ManageAgents, ManageOperators, Read, ReadAudit, Revoke, Suspend};
+    &[
+        open("/belay.v1.Identity/Enroll"),
+        row("/belay.v1.Identity/Renew", Active, Operators::Any),
+        row("/belay.v1.Agents/Register", No, With(ManageAgents)),
+        row("/belay.v1.Agents/Invite", No, With(ManageAgents)),
+        row("/belay.v1.Agents/List", No, With(Read)),
+        row("/belay.v1.Agents/Show", No, With(Read)),
+        row("/belay.v1.Agents/Suspend", No, With(Suspend)),
+        row("/belay.v1.Agents/Resume", No, With(Suspend)),
+        row("/belay.v1.Agents/Retire", No, With(ManageAgents)),
+        row("/belay.v1.Operators/Add", No, With(ManageOperators)),
+        row("/belay.v1.Operators/Invite", No, With(ManageOperators)),
+        row("/belay.v1.Operators/List", No, With(Read)),
+        row("/belay.v1.Operators/Remove", No, With(ManageOperators)),
+        row("/belay.v1.Tasks/Start", Active, Operators::No),
+        row("/belay.v1.Tasks/End", Any, With(Revoke)),
+        row("/belay.v1.Tasks/List", Active, With(Read)),
+        row("/belay.v1.Grants/Request", Active, Operators::No),
+        row("/belay.v1.Grants/Delegate", Active, Operators::No),
+        row("/belay.v1.Grants/Show", Active, With(Read)),
+        row("/belay.v1.Grants/List", Active, With(Read)),
+        row("/belay.v1.Grants/Renew", Active, Operators::No),
+        row("/belay.v1.Grants/Complete", Any, Operators::No),
+        row("/belay.v1.Grants/Suspend", No, With(Suspend)),
+        row("/belay.v1.Grants/Resume", No, With(Suspend)),
+        row("/belay.v1.Tokens/Issue", Active, Operators::No),
+        row("/belay.v1.Tokens/Verify", Active, With(Ask)),
+        row("/belay.v1.Decisions/Authorize", Active, With(Ask)),
+        row("/belay.v1.Revocations/Revoke", Any, With(Revoke)),
+        row("/belay.v1.Audit/List", No, With(ReadAudit)),
+        row("/belay.v1.Audit/Show", No, With(ReadAudit)),
+        row("/belay.v1.Audit/Why", No, With(ReadAudit)),
+        row("/belay.v1.Status/Get", No, With(Read)),
+        open("/grpc.health.v1.Health/Check"),
+        open("/grpc.health.v1.Health/List"),
+        open("/grpc.health.v1.Health/Watch"),
+    ]
+};
+
+/// Puts the table before every service.
+pub(super) fn guard(routes: Routes, broker: Arc<Broker>) -> Routes {
+    Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn_with_state(broker, enter)))
+}
+
+async fn enter(State(broker): State<Arc<Broker>>, mut request: Request, next: Next) -> Response {
+    let request_id = request_id(&broker);
+    let rpc = request.uri().path().to_owned();
+    let admitted = admit(&broker, &rpc, request.extensions().get::<PeerCertificate>());
+    let span = tracing::info_span!("rpc", request_id, rpc);
+    let response = match admitted {
+        Ok(caller) => {
+            span.in_scope(|| tracing::debug!(caller = %caller.actor(), "admitted"));
+            request.extensions_mut().insert(Asked { caller, request_id: request_id.clone() });
+            run(request, next).instrument(span).await
+        }
+        Err(error) => {
+            span.in_scope(|| tracing::info!(reason = error.reason, "refused: {error}"));
+            Status::from(error).into_http()
+        }
+    };
+    tagged(response, &request_id)
+}
+
+/// In a task of its own: a caller that hangs up cannot stop a request half way, and a panic ends only it.
+#[expect(clippy::disallowed_methods, reason = "the one place where a request gets its task; it ends by itself")]
+async fn run(request: Request, next: Next) -> Response {
+    let task = tokio::spawn(next.run(request).in_current_span());
+    task.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request failed");
+        Status::from(Error::new(Code::Internal, "panicked", "the broker failed on this request; report it")).into_http()
+    })
+}
+
+/// Who calls, if the table lets them.
+fn admit(broker: &Broker, rpc: &str, peer: Option<&PeerCertificate>) -> Result<Caller, Error> {
+    let row = ACCESS.iter().find(|row| row.rpc == rpc);
+    let row = row.ok_or_else(|| Error::denied("not_in_table", format!("there is no call `{rpc:.80}`")))?;
+    let caller = match peer.and_then(|peer| peer.certificate.as_ref()) {
+        None => Caller::Stranger,
+        Some(der) => match mtls::present(der, &broker.origin().trust_domain)? {
+            (Kind::Agent, presenter) => Caller::Agent(presenter),
+            (Kind::Operator, presenter) => Caller::Operator(presenter),
+            (Kind::Server, _) => {
+                return Err(Error::new(Code::Unauthenticated, "certificate_refused", "a server does not call"));
+            }
+        },
+    };
+    allowed(broker, row, &caller).map(|()| caller)
+}
+
+fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
+    if row.strangers {
+        return Ok(());
+    }
+    let now = broker.ledger().now();
+    broker.ledger().view(|view| match caller {
+        Caller::Stranger => {
+            let message = "this needs a client certificate; enroll first and name it with --identity DIR";
+            Err(Error::new(Code::Unauthenticated, "no_certificate", message))
+        }
+        Caller::Broker => Err(Error::new(Code::Internal, "no_caller", "the broker does not call itself")),
+        Caller::Agent(presenter) => {
+            presentable(&view, presenter, now)?;
+            let status = view.agent(&presenter.name).map(|agent| agent.status);
+            match (row.agents, status) {
+                (_, None) => Err(Error::new(
+                    Code::Unauthenticated,
+                    "caller_unknown",
+                    format!("agent `{}` is not known here", presenter.name),
+                )),
+                (Agents::No, _) => Err(Error::denied("operators_only", "this needs an operator's identity")),
+                (Agents::Any, _) | (Agents::Active, Some(AgentStatus::Active)) => Ok(()),
+                (Agents::Active, Some(status)) => {
+                    Err(Error::denied("agent_not_active", format!("agent `{}` is {status}", presenter.name)))
+                }
+            }
+        }
+        Caller::Operator(presenter) => {
+            presentable(&view, presenter, now)?;
+            let operator = view.operator(&presenter.name);
+            match row.operators {
+                Operators::With(right) => may(operator, &presenter.name, right),
+                // No right is asked for, but who was removed is nobody: every operator may read.
+                Operators::Any => may(operator, &presenter.name, Right::Read),
+                Operators::No => {
+                    may(operator, &presenter.name, Right::Read)?;
+                    Err(Error::denied("agents_only", "this needs an agent's identity; name it with --identity DIR"))
+                }
+            }
+        }
+    })
+}
+
+fn request_id(broker: &Broker) -> String {
+    broker.ledger().seed()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn tagged(mut response: Response, request_id: &str) -> Response {
+    if let Ok(value) = axum::http::HeaderValue::from_str(request_id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}

@@ -1,0 +1,114 @@
+//! The audit and the status: pages of the log, provenance, what is live.
+
+use tonic::{Request, Response, Status};
+
+use super::convert::{event, given, grant};
+use super::{Edge, open};
+use crate::broker::EventFilter;
+use crate::domain::error::Error;
+use crate::domain::time::Timestamp;
+use crate::wire::v1::{self, audit_server::Audit, status_server};
+
+#[tonic::async_trait]
+impl Audit for Edge {
+    async fn list(&self, request: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let (_, body) = open(request)?;
+        let filter = EventFilter {
+            grant: given(&body.grant)?,
+            tree: given(&body.tree)?,
+            agent: given(&body.agent)?,
+            kind: if body.kind.is_empty() { None } else { Some(body.kind) },
+            actor: given(&body.actor)?,
+            since: if body.since.is_empty() { None } else { Some(moment(&body.since)?) },
+        };
+        let limit = match body.limit {
+            0 => 100,
+            limit @ 1..=1000 => limit as usize,
+            limit => return Err(Error::malformed("limit", &limit.to_string(), "a page has at most 1000 events").into()),
+        };
+        let (found, next) = self.0.events(&filter, body.after, limit)?;
+        Ok(Response::new(v1::ListEventsResponse { events: found.iter().map(event).collect(), next: next.unwrap_or(0) }))
+    }
+
+    async fn show(&self, request: Request<v1::ShowEventRequest>) -> Result<Response<v1::Event>, Status> {
+        let (_, body) = open(request)?;
+        Ok(Response::new(event(&self.0.event(body.seq)?)))
+    }
+
+    async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::WhyResponse>, Status> {
+        let (_, body) = open(request)?;
+        let why = self.0.why(&body.id)?;
+        let now = self.0.ledger().now();
+        let state = |id| {
+            self.0
+                .ledger()
+                .view(|view| view.standing(id, now))
+                .map_or(("expired", "grant_expired"), |s| (s.state.as_str(), s.reason))
+        };
+        let chain: Vec<v1::Grant> = why
+            .chain
+            .iter()
+            .map(|link| {
+                let (word, reason) = state(link.id);
+                v1::Grant { state: word.to_owned(), ..grant(link, crate::domain::grant::GrantState::Expired, reason) }
+            })
+            .collect();
+        Ok(Response::new(v1::WhyResponse {
+            kind: why.kind.to_owned(),
+            id: body.id,
+            state: chain.last().map_or_else(String::new, |link| link.state.clone()),
+            purpose: why.task.as_ref().map_or_else(String::new, |task| task.purpose.to_string()),
+            agent: why.chain.last().map_or_else(|| why.task.as_ref().map_or_else(String::new, |task| task.agent.to_string()), |link| link.agent.to_string()),
+            subject: why.task.as_ref().and_then(|task| task.subject.as_ref()).map_or_else(String::new, ToString::to_string),
+            chain,
+            events: why.events.iter().map(event).collect(),
+            policy: "built-in: a registered agent may request any scope within its ceiling; a delegation stays within its parent".to_owned(),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl status_server::Status for Edge {
+    async fn get(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let ledger = self.0.ledger();
+        let now = ledger.now();
+        let (size, root) = ledger.checkpoint();
+        let live = ledger.view(|view| {
+            let grants = view.grants().filter(|grant| {
+                view.standing(grant.id, now).is_some_and(|s| s.state == crate::domain::grant::GrantState::Active)
+            });
+            v1::Live {
+                agents: view.agents().filter(|agent| agent.status == crate::domain::agent::AgentStatus::Active).count()
+                    as u64,
+                tasks: view
+                    .tasks()
+                    .filter(|task| view.task_state(task, now) == crate::domain::grant::GrantState::Active)
+                    .count() as u64,
+                grants: grants.count() as u64,
+                tokens: view
+                    .tokens()
+                    .filter(|token| crate::domain::decide::judge(&view, now, token.id, None).allowed)
+                    .count() as u64,
+                certificates: 0,
+                leases: 0,
+            }
+        });
+        Ok(Response::new(v1::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: "1".to_owned(),
+            trust_domain: self.0.origin().trust_domain.to_string(),
+            ready: ledger.is_alive(),
+            store: ledger.store_name().to_owned(),
+            seq: size,
+            freshness_ms: 0,
+            live: Some(live),
+            checkpoint: Some(v1::Checkpoint { size, root: root.to_string() }),
+        }))
+    }
+}
+
+fn moment(text: &str) -> Result<Timestamp, Error> {
+    text.parse::<jiff::Timestamp>()
+        .map(|time| Timestamp::from_millis(time.as_millisecond()))
+        .map_err(|_| Error::malformed("since", text, "expected a moment such as 2026-11-22T17:00:00Z"))
+}

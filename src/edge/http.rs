@@ -1,0 +1,55 @@
+//! The HTTPS pages that anybody may read: keys, trust bundle, health.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::broker::Broker;
+use crate::domain::event::Purpose;
+use crate::format::bundle;
+
+/// How long a key set may be kept, seconds: well below the overlap of a key's rotation.
+const REFRESH: u32 = 300;
+
+/// The router of the HTTPS listener.
+pub fn pages(broker: Arc<Broker>) -> axum::Router {
+    axum::Router::new()
+        .route("/.well-known/jwks.json", get(jwks))
+        .route("/bundle", get(trust_bundle))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(broker)
+}
+
+async fn jwks(State(broker): State<Arc<Broker>>) -> Response {
+    let keys: Vec<(String, Vec<u8>)> = broker.ledger().view(|view| {
+        view.keys()
+            .filter(|key| key.purpose == Purpose::Token)
+            .map(|key| (key.kid.clone(), key.public.clone()))
+            .collect()
+    });
+    json(&bundle::jwks(keys.iter().map(|(kid, point)| (kid.as_str(), point.as_slice()))))
+}
+
+async fn trust_bundle(State(broker): State<Arc<Broker>>) -> Response {
+    match bundle::trust_bundle(std::iter::once(broker.authority()), 1, REFRESH) {
+        Ok(bundle) => json(&bundle),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn ready(State(broker): State<Arc<Broker>>) -> Response {
+    match broker.ledger().is_alive() {
+        true => "ready\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the ledger has stopped\n").into_response(),
+    }
+}
+
+fn json(value: &serde_json::Value) -> Response {
+    let cache = format!("public, max-age={REFRESH}");
+    ([(header::CONTENT_TYPE, "application/json".to_owned()), (header::CACHE_CONTROL, cache)], value.to_string())
+        .into_response()
+}

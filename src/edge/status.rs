@@ -1,0 +1,31 @@
+//! One table from our errors to gRPC: the only place that names both.
+
+use tonic::{Code as Rpc, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::domain::error::{Code, Error};
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let code = match error.code {
+            Code::Invalid => Rpc::InvalidArgument,
+            Code::Unauthenticated => Rpc::Unauthenticated,
+            Code::Denied => Rpc::PermissionDenied,
+            Code::NotFound => Rpc::NotFound,
+            Code::Conflict => Rpc::AlreadyExists,
+            Code::Exhausted => Rpc::ResourceExhausted,
+            Code::Unavailable => Rpc::Unavailable,
+            Code::Internal => Rpc::Internal,
+        };
+        if code == Rpc::Internal {
+            tracing::error!(reason = error.reason, "{error}");
+        }
+        let metadata = error.field.map(|field| ("field".to_owned(), field.to_owned()));
+        let details = ErrorDetails::with_error_info(
+            error.reason,
+            "belay",
+            metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
+        );
+        Status::with_error_details(code, error.message, details)
+    }
+}

@@ -1,0 +1,112 @@
+//! Tokens issued and checked, calls decided, targets revoked.
+
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use super::convert::{audience, line};
+use super::{Edge, open};
+use crate::broker::{SignedToken, idempotency};
+use crate::domain::decide::{Effect, EffectState, IssueToken, Revoke};
+use crate::domain::error::Error;
+use crate::domain::event::CutCounts;
+use crate::domain::scope::Call;
+use crate::wire::v1::{self, decisions_server::Decisions, revocations_server::Revocations, tokens_server::Tokens};
+
+#[tonic::async_trait]
+impl Tokens for Edge {
+    async fn issue(&self, request: Request<v1::IssueTokenRequest>) -> Result<Response<v1::Token>, Status> {
+        let (asked, mut body) = open(request)?;
+        let key = std::mem::take(&mut body.idempotency_key);
+        let key = idempotency::<IssueToken>(&key, &body.encode_to_vec())?;
+        let grant = body.grant.parse().map_err(|error: Error| error.on("grant"))?;
+        let command = IssueToken { grant, audience: audience(&body.audience)? };
+        let answer = self.0.submit_once(&asked, command, key).await?;
+        Ok(Response::new(token(self.0.sign_token(answer)?)))
+    }
+
+    async fn verify(
+        &self,
+        request: Request<v1::VerifyTokenRequest>,
+    ) -> Result<Response<v1::VerifyTokenResponse>, Status> {
+        let (asked, body) = open(request)?;
+        let checked = self.0.check(&asked, &body.token);
+        let active = checked.refusal.is_none();
+        let (reason, message) = checked.refusal.unwrap_or_default();
+        Ok(Response::new(v1::VerifyTokenResponse {
+            active,
+            reason: reason.to_owned(),
+            message,
+            claims: checked.claims.map_or_else(String::new, |claims| claims.json.to_string()),
+            possession: possession(checked.proven),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl Decisions for Edge {
+    async fn authorize(
+        &self,
+        request: Request<v1::AuthorizeRequest>,
+    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        let (asked, body) = open(request)?;
+        let call = Call::parse(&body.tool, &body.action, &body.resource)?;
+        let authorized = self.0.authorize(&asked, &body.token, call);
+        let verdict = authorized.verdict;
+        let reason = |reason: crate::domain::decide::Reason| v1::Reason {
+            code: reason.code.to_owned(),
+            message: reason.message,
+        };
+        Ok(Response::new(v1::AuthorizeResponse {
+            decision: if verdict.allowed { "allow" } else { "deny" }.to_owned(),
+            id: authorized.id.to_string(),
+            reasons: verdict.reasons.into_iter().map(reason).collect(),
+            grant: verdict.grant.map_or_else(String::new, |grant| grant.to_string()),
+            possession: possession(authorized.proven),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl Revocations for Edge {
+    async fn revoke(&self, request: Request<v1::RevokeRequest>) -> Result<Response<v1::RevokeResponse>, Status> {
+        let (asked, body) = open(request)?;
+        let command =
+            Revoke { target: body.target.parse()?, reason: line(&body.reason, "reason")?, dry_run: body.dry_run };
+        let revoked = self.0.submit(&asked, command).await?;
+        let revocation = revoked.revocation;
+        let CutCounts { grants, tokens, certificates, leases } = revocation.cut;
+        Ok(Response::new(v1::RevokeResponse {
+            id: if body.dry_run { String::new() } else { revocation.id.to_string() },
+            target: revocation.target.to_string(),
+            at: revoked.at.to_string(),
+            reason: revocation.reason.to_string(),
+            by: asked.caller.actor().to_string(),
+            r#final: !body.dry_run,
+            known: revocation.known,
+            cut: Some(v1::Cut { grants, tokens, certificates, leases }),
+            effects: revoked.effects.iter().map(effect).collect(),
+        }))
+    }
+}
+
+pub(super) fn token(signed: SignedToken) -> v1::Token {
+    v1::Token { id: signed.id.to_string(), token: signed.token, expires_at: signed.expires_at.to_string() }
+}
+
+fn possession(proven: bool) -> String {
+    if proven { "proven" } else { "unproven" }.to_owned()
+}
+
+fn effect(effect: &Effect) -> v1::Effect {
+    let (state, detail) = match effect.state {
+        EffectState::Enforced => ("enforced", "refused by the broker from now on"),
+        EffectState::Expires => ("expires", "its audience may check it offline and honour it until then"),
+    };
+    v1::Effect {
+        credential: effect.token.to_string(),
+        kind: "token".to_owned(),
+        state: state.to_owned(),
+        at: effect.at.to_string(),
+        detail: detail.to_owned(),
+    }
+}
