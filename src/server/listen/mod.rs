@@ -1,0 +1,183 @@
+//! Accepts connections and finishes their TLS handshakes, each in a task of its own.
+//!
+//! Nothing here waits for one client while another knocks: a handshake has a deadline, their number
+//! is bounded, and a failing `accept` (EMFILE and the like) is waited out. What a connection may do
+//! is decided per request, from the certificate that travels with it, never here.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::connection::Connection;
+use super::task;
+use crate::domain::error::{Code, Error};
+
+/// How patient the accept loop is.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Handshakes under way at once; beyond them, clients wait in the kernel's backlog.
+    handshakes: usize,
+    /// How long one handshake may take.
+    patience: Duration,
+    /// The pause after an `accept` that failed for want of something.
+    pause: Duration,
+}
+
+const LIMITS: Limits = Limits { handshakes: 256, patience: Duration::from_secs(10), pause: Duration::from_millis(100) };
+
+/// Finished connections that may wait to be taken.
+const WAITING: usize = 64;
+
+/// A bound address that nobody is served on yet.
+pub struct Listener {
+    socket: TcpListener,
+    local: SocketAddr,
+    config: Arc<ServerConfig>,
+    limits: Limits,
+}
+
+/// Binds `addr`; port 0 picks a free one.
+///
+/// # Errors
+/// `Conflict` if the port is in use, `Invalid` if the address cannot be bound here.
+pub fn bind(addr: SocketAddr) -> Result<std::net::TcpListener, Error> {
+    let bound = std::net::TcpListener::bind(addr).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let message = format!("cannot listen on {addr}: something else does; stop it or choose another port");
+            Error::new(Code::Conflict, "address_in_use", message)
+        }
+        _ => Error::new(Code::Invalid, "address_unusable", format!("cannot listen on {addr}: {error}")),
+    })
+}
+
+impl Listener {
+    /// Takes a socket of [`bind`]. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket.
+    pub fn new(socket: std::net::TcpListener, config: Arc<ServerConfig>) -> Result<Self, Error> {
+        let taken = socket.local_addr().and_then(|local| Ok((local, TcpListener::from_std(socket)?)));
+        let (local, socket) =
+            taken.map_err(|error| Error::new(Code::Internal, "socket", format!("a socket was not taken: {error}")))?;
+        Ok(Self { socket, local, config, limits: LIMITS })
+    }
+
+    /// The address that was bound, with the port that was picked.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Accepts until `stop` resolves or the result is dropped; then the port is closed and
+    /// handshakes under way are given up, while connections already finished are still handed out.
+    pub fn accept_until(self, stop: impl Future<Output = ()> + Send + 'static) -> Incoming {
+        let (finished, connections) = mpsc::channel(WAITING);
+        let local = self.local;
+        task::spawn(accept(self.socket, TlsAcceptor::from(self.config), self.limits, finished, stop));
+        Incoming { connections, local }
+    }
+}
+
+/// Where connections come from; a test's may fail.
+trait Source: Send + Sync + 'static {
+    fn next(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Source for TcpListener {
+    fn next(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send {
+        self.accept()
+    }
+}
+
+async fn accept(
+    source: impl Source,
+    tls: TlsAcceptor,
+    limits: Limits,
+    finished: mpsc::Sender<Connection>,
+    stop: impl Future<Output = ()> + Send,
+) {
+    // Dropped with this loop, which ends the handshakes that it still holds.
+    let mut handshakes = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            () = finished.closed() => return,
+            Some(_) = handshakes.join_next() => {}
+            accepted = source.next(), if handshakes.len() < limits.handshakes => match accepted {
+                Ok((socket, peer)) => {
+                    handshakes.spawn(handshake(socket, peer, tls.clone(), limits.patience, finished.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(limits.pause).await;
+                }
+            },
+        }
+    }
+}
+
+async fn handshake(
+    socket: TcpStream,
+    addr: SocketAddr,
+    tls: TlsAcceptor,
+    patience: Duration,
+    finished: mpsc::Sender<Connection>,
+) {
+    // Without this a small answer waits for the client's delayed acknowledgement, some 40 ms.
+    if let Err(error) = socket.set_nodelay(true) {
+        return tracing::debug!(%addr, %error, "connection lost before its handshake");
+    }
+    match tokio::time::timeout(patience, tls.accept(socket)).await {
+        // The receiver is gone only when the server is: nobody is left to tell.
+        Ok(Ok(stream)) => drop(finished.send(Connection::new(stream, addr)).await),
+        Ok(Err(error)) => tracing::debug!(%addr, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%addr, "TLS handshake took too long"),
+    }
+}
+
+/// Connections whose handshake is done: a stream for tonic, a listener for axum.
+pub struct Incoming {
+    connections: mpsc::Receiver<Connection>,
+    local: SocketAddr,
+}
+
+impl tokio_stream::Stream for Incoming {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.connections.poll_recv(cx).map(|next| next.map(Ok))
+    }
+}
+
+impl axum::serve::Listener for Incoming {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match self.connections.recv().await {
+            Some(connection) => {
+                let addr = connection.peer().addr;
+                (connection, addr)
+            }
+            // axum cannot be told that there will be no more; its own shutdown signal ends it.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.local)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! The only place that builds concrete parts: store, ledger, broker, listeners, tasks.
+//!
+//! It wires what lies below it together and holds no rule of its own.
+
+mod config;
+pub mod connection;
+mod dev;
+pub mod listen;
+mod names;
+pub mod task;
+pub mod tls;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use crate::ledger::SNAPSHOT_EVERY;
+pub use config::Config;
+
+use anyhow::Context as _;
+use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
+
+use crate::broker::{Broker, Foundation};
+use crate::domain::error::{Code, Error};
+use crate::edge;
+use crate::ledger::{Seeds, SystemClock};
+use crate::store::Sqlite;
+use listen::Listener;
+
+/// How long requests under way may take to finish once the broker is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How often identities are looked at, to renew them long before they end.
+const UPKEEP: Duration = Duration::from_secs(600);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration.
+    pub config: Config,
+    /// For a development broker: where its operator's identity is kept, as `operator/` in this directory.
+    pub dev_home: Option<PathBuf>,
+}
+
+/// Where a broker that is ready can be reached.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// The gRPC listener.
+    pub grpc: SocketAddr,
+    /// The HTTPS listener.
+    pub http: SocketAddr,
+    /// The home directory of a development broker, else its data directory.
+    pub home: PathBuf,
+    /// The trust domain.
+    pub trust_domain: String,
+}
+
+/// Runs a broker until a signal or a fault stops it, and drains it.
+///
+/// # Errors
+/// A part could not be built, before any request was taken; or the ledger had to stop.
+pub fn serve(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    let served = runtime.block_on(run(options, ready));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    served
+}
+
+async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Result<()> {
+    let Options { config, dev_home } = options;
+    let (grpc, http) = (listen::bind(config.grpc)?, listen::bind(config.http)?);
+    let (grpc_at, http_at) = (grpc.local_addr()?, http.local_addr()?);
+    let broker = Arc::new(open(&config, grpc_at).await?);
+    if let Some(home) = &dev_home {
+        dev::operator(&broker, home).await?;
+    }
+    let identity = names::server(&broker, &config, [grpc_at, http_at]).await?;
+    let authority = CertificateDer::from(broker.authority().to_vec());
+    let stop = watch::Sender::new(false);
+    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authority)?)?;
+    let http = Listener::new(http, tls::https(Arc::clone(&identity))?)?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    let routes = edge::routes(&broker, health_service);
+    let grpc_task = task::spawn(
+        tonic::transport::Server::builder()
+            .max_concurrent_streams(256)
+            .http2_keepalive_interval(Some(Duration::from_secs(30)))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(grpc.accept_until(told(&stop)), told(&stop)),
+    );
+    let pages = edge::pages(Arc::clone(&broker));
+    let http_task = task::spawn(
+        axum::serve(http.accept_until(told(&stop)), pages).with_graceful_shutdown(told(&stop)).into_future(),
+    );
+    let upkeep =
+        task::spawn(upkeep(Arc::clone(&broker), config.clone(), dev_home.clone(), identity, [grpc_at, http_at]));
+    ready(&Ready {
+        grpc: grpc_at,
+        http: http_at,
+        home: dev_home.unwrap_or(config.data),
+        trust_domain: config.trust_domain.to_string(),
+    });
+    let fault = until_stopped(&broker).await;
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    stop.send_replace(true);
+    upkeep.abort();
+    if tokio::time::timeout(DRAIN, async { (grpc_task.await, http_task.await) }).await.is_err() {
+        tracing::warn!(seconds = DRAIN.as_secs(), "some requests did not finish in time");
+    }
+    let ledger = Arc::clone(broker.ledger());
+    tokio::task::spawn_blocking(move || ledger.close()).await.context("closing the ledger")?;
+    fault.map_or(Ok(()), |error| Err(error.into()))
+}
+
+async fn open(config: &Config, grpc: SocketAddr) -> anyhow::Result<Broker> {
+    make_private(&config.data)?;
+    let store =
+        Sqlite::open(&config.data).map_err(|error| Error::new(Code::Unavailable, "store", error.to_string()))?;
+    let foundation = Foundation {
+        store: Box::new(store),
+        clock: Arc::new(SystemClock),
+        seeds: Seeds::system(),
+        snapshot_every: config.snapshot_every,
+        trust_domain: config.trust_domain.clone(),
+        issuer: config.issuer()?,
+        address: names::address(config, grpc),
+    };
+    Ok(Broker::open(foundation, &config.data).await?)
+}
+
+/// The data directory: its owner's alone.
+fn make_private(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let failed = |error: std::io::Error| {
+        Error::new(Code::Invalid, "data", format!("data directory {}: {error}", path.display()))
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let message = format!(
+            "data directory {0} has mode {1:o}; others could read it: chmod 700 {0}",
+            path.display(),
+            mode & 0o777
+        );
+        return Err(Error::new(Code::Invalid, "data_mode", message));
+    }
+    Ok(())
+}
+
+/// Resolves when the broker is told to stop; holds the fault if it stopped by itself.
+async fn until_stopped(broker: &Broker) -> Option<Error> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return Some(Error::new(Code::Internal, "signals", "signals cannot be received"));
+    };
+    tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        () = broker.ledger().stopped() => Some(Error::new(Code::Unavailable, "stopped", "the ledger has stopped; see the log before this line")),
+    }
+}
+
+async fn upkeep(
+    broker: Arc<Broker>,
+    config: Config,
+    dev_home: Option<PathBuf>,
+    identity: Arc<tls::ServerIdentity>,
+    at: [SocketAddr; 2],
+) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        if let Err(error) = names::renew_server(&broker, &config, &identity, at).await {
+            tracing::error!(%error, "the listeners' certificate was not renewed");
+        }
+        if let Some(home) = &dev_home
+            && let Err(error) = dev::operator(&broker, home).await
+        {
+            tracing::error!(%error, "the development operator's certificate was not renewed");
+        }
+    }
+}
+
+fn told(stop: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stop = stop.subscribe();
+    async move {
+        // A sender that is gone means the same: nobody waits for this broker any more.
+        let _ = stop.wait_for(|stop| *stop).await;
+    }
+}
