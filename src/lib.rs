@@ -1,1 +1,75 @@
+//! **Belay**, a short-lived credential broker for AI agents.
+//!
+//! An agent proves who it is, names the task and the authority it needs, and receives a token that is good
+//! for that task alone. Grants form trees as agents delegate to agents; one revoke ends a whole tree, and
+//! once it has returned, it is over. `docs/ARCHITECTURE.md` walks through a request and a revoke.
+//!
+//! A service that only wants to check tokens builds with `--no-default-features --features verifier` and
+//! reads [`verifier`].
+//!
+//! # The map
+//! Order is dependency order: a module uses only what [`EDGES`] allows, and a test reads every `use`.
+
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::cast_possible_truncation, reason = "a test makes its own world")
+)]
+
+#[cfg(feature = "broker")]
+pub mod attest;
+#[cfg(feature = "broker")]
+pub mod broker;
+#[cfg(feature = "broker")]
+pub mod cli;
+#[cfg(feature = "broker")]
+pub mod client;
 pub mod domain;
+#[cfg(feature = "broker")]
+pub mod edge;
+pub mod format;
+#[cfg(feature = "broker")]
+pub mod ledger;
+pub mod merkle;
+#[cfg(feature = "broker")]
+pub mod server;
+#[cfg(feature = "broker")]
+pub mod sign;
+#[cfg(feature = "broker")]
+pub mod store;
+pub mod verifier;
+#[cfg(feature = "broker")]
+pub mod wire;
+
+/// Who may use whom. What is not here is not allowed; every module may use `domain`.
+pub const EDGES: &[(&str, &[&str])] = &[
+    // start: crypto provider, tracing, command line, exit code
+    ("main", &["cli"]),
+    // one file per noun: ordinary clients of the gRPC interface
+    ("cli", &["server", "client", "verifier", "merkle", "wire", "format"]),
+    // the only place that builds concrete parts: listeners, TLS, tasks, drain
+    ("server", &["edge", "broker", "ledger", "store", "client", "attest", "sign", "format", "wire"]),
+    // gRPC and HTTPS: translate, nothing else
+    ("edge", &["broker", "attest", "wire", "format"]),
+    // use cases: prepare, submit, sign; no rules of their own
+    ("broker", &["ledger", "sign", "verifier", "format", "store", "merkle"]),
+    // turn, view, snapshot; events are stored as the protobuf that `wire` makes of them
+    ("ledger", &["store", "merkle", "wire"]),
+    // the log's home: one contract, one test suite
+    ("store", &["merkle"]),
+    // connect, identity, refusals
+    ("client", &["wire", "verifier", "format"]),
+    // offline check of a credential
+    ("verifier", &["format"]),
+    // evidence to verified identity: join token, certificate request, mTLS
+    ("attest", &["format"]),
+    // key ring: signs what was recorded; sealed at rest
+    ("sign", &["format"]),
+    // JWT, X.509, SPIFFE IDs, join tokens: build and parse, no keys
+    ("format", &[]),
+    // generated protobuf and its conversions
+    ("wire", &[]),
+    // RFC 6962 trees and proofs
+    ("merkle", &[]),
+    // pure rules
+    ("domain", &[]),
+];

@@ -1,0 +1,161 @@
+//! `belay audit`: the log itself, which is the only record there is.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::connect::{Global, answer};
+use super::output::{Answer, given, pairs, parsed, rows, sparse};
+use crate::wire::v1::audit_client::AuditClient;
+use crate::wire::v1::{Event, ListEventsRequest, ShowEventRequest};
+
+/// Events asked for at a time.
+const PAGE: u32 = 500;
+/// A page of the longest events fits.
+pub const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+
+/// What to read.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List events, oldest first
+    #[command(after_help = "Example:\n  belay audit list --agent planner --kind grant_issued")]
+    List(List),
+    /// Show one event
+    #[command(after_help = "Example:\n  belay audit show 42")]
+    Show {
+        /// Its sequence number
+        seq: u64,
+    },
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub struct List {
+    /// That touch this grant
+    #[arg(long)]
+    grant: Option<String>,
+    /// That touch this agent
+    #[arg(long)]
+    agent: Option<String>,
+    /// In the tree of this root grant
+    #[arg(long, value_name = "ROOT")]
+    tree: Option<String>,
+    /// Of this kind, such as revoked
+    #[arg(long)]
+    kind: Option<String>,
+    /// Caused by this actor, such as agent:planner
+    #[arg(long)]
+    actor: Option<String>,
+    /// From this moment on (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Behind this sequence number
+    #[arg(long, value_name = "SEQ")]
+    after: Option<u64>,
+    /// At most so many [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+impl Command {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Answer {
+        let mut audit = AuditClient::new(global.channel().await?).max_decoding_message_size(LARGEST_ANSWER);
+        match self {
+            Self::Show { seq } => {
+                let event = answer(audit.show(ShowEventRequest { seq }).await)?;
+                global.printer().print(&json!({ "events": [document(&event)] }), || table(&event))
+            }
+            Self::List(list) => {
+                let limit = list.limit.map_or(usize::MAX, |limit| limit as usize);
+                let mut request = list.message();
+                let (mut events, mut next) = (Vec::new(), None);
+                while events.len() < limit && next != Some(0) {
+                    request.after = next.unwrap_or(request.after);
+                    request.limit = u32::try_from(limit - events.len()).map_or(PAGE, |left| left.min(PAGE));
+                    let page = answer(audit.list(request.clone()).await)?;
+                    events.extend(page.events);
+                    next = Some(page.next);
+                }
+                let document = json!({
+                    "events": events.iter().map(document).collect::<Vec<_>>(),
+                    "next": next.filter(|next| *next > 0),
+                });
+                global.printer().print(&sparse(document), || list_table(&events))
+            }
+        }
+    }
+}
+
+impl List {
+    fn message(self) -> ListEventsRequest {
+        ListEventsRequest {
+            grant: self.grant.unwrap_or_default(),
+            agent: self.agent.unwrap_or_default(),
+            tree: self.tree.unwrap_or_default(),
+            kind: self.kind.unwrap_or_default(),
+            actor: self.actor.unwrap_or_default(),
+            since: self.since.unwrap_or_default(),
+            after: self.after.unwrap_or_default(),
+            limit: 0,
+        }
+    }
+}
+
+/// An event as a document.
+pub fn document(event: &Event) -> Value {
+    sparse(json!({
+        "seq": event.seq,
+        "at": event.at,
+        "kind": event.kind,
+        "actor": event.actor,
+        "agent": given(&event.agent),
+        "grant": given(&event.grant),
+        "tree": given(&event.tree),
+        "detail": given(&event.detail).map_or_else(|| json!({}), parsed),
+        "request_id": given(&event.request_id),
+        "leaf": given(&event.leaf),
+    }))
+}
+
+/// Events as a table.
+pub fn list_table(events: &[Event]) -> String {
+    let row = |event: &Event| {
+        [
+            event.seq.to_string(),
+            event.at.clone(),
+            event.kind.clone(),
+            event.actor.clone(),
+            event.agent.clone(),
+            event.grant.clone(),
+        ]
+    };
+    rows(["SEQ", "AT", "KIND", "ACTOR", "AGENT", "GRANT"], events.iter().map(row))
+}
+
+fn table(event: &Event) -> String {
+    pairs([
+        ("seq", &event.seq.to_string()),
+        ("at", &event.at),
+        ("kind", &event.kind),
+        ("actor", &event.actor),
+        ("agent", &event.agent),
+        ("grant", &event.grant),
+        ("tree", &event.tree),
+        ("request", &event.request_id),
+        ("leaf", &event.leaf),
+        ("detail", &format!("{:#}", parsed(&event.detail))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_holds_its_detail_as_json() {
+        let event = Event { seq: 7, kind: "revoked".into(), detail: r#"{"a":1}"#.into(), ..Event::default() };
+        let document = document(&event);
+        assert_eq!((&document["seq"], &document["detail"]), (&json!(7), &json!({ "a": 1 })));
+        assert!(document.get("grant").is_none());
+    }
+}

@@ -1,0 +1,94 @@
+//! `belay authorize`: one tool call, decided now. Exit 0 allows, 3 denies, 4 waits.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::connect::{Global, answer};
+use super::output::{Answer, Outcome, given, pairs, sparse};
+use super::secret::Secret;
+use crate::wire::v1::decisions_client::DecisionsClient;
+use crate::wire::v1::{AuthorizeRequest, AuthorizeResponse};
+
+/// A call, and the token that it is made under.
+#[derive(Debug, Args)]
+pub struct Command {
+    /// The token, `@FILE`, or `-` for stdin
+    #[arg(long, value_name = "TOKEN|@FILE|-", allow_hyphen_values = true)]
+    token: Secret,
+    /// The tool, as in scopes
+    #[arg(long)]
+    tool: String,
+    /// What it is to do
+    #[arg(long)]
+    action: String,
+    /// To what
+    #[arg(long)]
+    resource: String,
+}
+
+impl Command {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Answer {
+        let token = self.token.read()?;
+        let mut decisions = DecisionsClient::new(global.channel().await?);
+        let call = AuthorizeRequest { token, tool: self.tool, action: self.action, resource: self.resource };
+        let verdict = answer(decisions.authorize(call).await)?;
+        global.printer().print(&document(&verdict), || table(&verdict))?;
+        Ok(outcome(&verdict.decision))
+    }
+}
+
+/// Only the word `allow` allows.
+fn outcome(decision: &str) -> Outcome {
+    match decision {
+        "allow" => Outcome::Done,
+        "step_up" => Outcome::Pending,
+        _ => Outcome::Denied,
+    }
+}
+
+fn document(verdict: &AuthorizeResponse) -> Value {
+    let reasons = verdict.reasons.iter().map(|reason| json!({ "code": reason.code, "message": reason.message }));
+    sparse(json!({
+        "decision": verdict.decision,
+        "id": verdict.id,
+        "reasons": reasons.collect::<Vec<_>>(),
+        "grant": given(&verdict.grant),
+        "possession": given(&verdict.possession),
+    }))
+}
+
+fn table(verdict: &AuthorizeResponse) -> String {
+    let why: Vec<_> = verdict.reasons.iter().map(|reason| reason.message.as_str()).collect();
+    let unproven = if verdict.possession == "unproven" { "unproven: do not act on it" } else { "" };
+    pairs([
+        ("decision", &verdict.decision),
+        ("why", &why.join("; ")),
+        ("grant", &verdict.grant),
+        ("invocation", &verdict.id),
+        ("possession", unproven),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1::Reason;
+
+    #[test]
+    fn nothing_but_allow_allows() {
+        assert_eq!(outcome("allow"), Outcome::Done);
+        assert_eq!(outcome("step_up"), Outcome::Pending);
+        for other in ["deny", "", "Allow", "maybe"] {
+            assert_eq!(outcome(other), Outcome::Denied, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_says_why() {
+        let reasons = vec![Reason { code: "out_of_scope".into(), message: "no".into() }];
+        let verdict = AuthorizeResponse { decision: "deny".into(), id: "inv_1".into(), reasons, ..Default::default() };
+        let reasons = json!([{ "code": "out_of_scope", "message": "no" }]);
+        assert_eq!(document(&verdict), json!({ "decision": "deny", "id": "inv_1", "reasons": reasons }));
+    }
+}

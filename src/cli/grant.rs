@@ -1,0 +1,294 @@
+//! `belay grant`: authority for one task, and parts of it handed on.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::connect::{Global, answer};
+use super::output::{Answer, given, pairs, rows, sparse};
+use super::{NO_REASON, lifetime, token, tree};
+use crate::wire::v1::grants_client::GrantsClient;
+use crate::wire::v1::{ChangeGrantRequest, DelegateRequest, Grant, GrantResponse, ListGrantsRequest};
+use crate::wire::v1::{RenewGrantRequest, RequestGrantRequest, ShowGrantRequest, ShowGrantResponse};
+
+/// What to do with grants.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ask for a root grant under a task of one's own, as an agent
+    #[command(
+        after_help = "Example:\n  belay --identity ./planner grant request --task tsk_01k2x5d8e9f0g1h2j3k4m5n6p7 --scope 'github:issues.*@repo/acme/web' --token"
+    )]
+    Request(Request),
+    /// Hand part of a grant to another agent, which then issues its own tokens
+    #[command(
+        after_help = "Example:\n  belay --identity ./planner grant delegate --parent grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --to coder --scope 'github:issues.read@repo/acme/web'"
+    )]
+    Delegate(Delegate),
+    /// Show a grant, or with --tree all below it
+    #[command(after_help = "Example:\n  belay grant show grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --tree")]
+    Show {
+        /// The grant
+        id: String,
+        /// Everything delegated from it too
+        #[arg(long)]
+        tree: bool,
+    },
+    /// List grants: an agent sees its own
+    #[command(after_help = "Example:\n  belay grant list --agent coder --state active")]
+    List(List),
+    /// Move a grant's end later, within what it was given at first
+    #[command(
+        after_help = "Example:\n  belay --identity ./planner grant renew grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --ttl 15m"
+    )]
+    Renew {
+        /// The grant
+        id: String,
+        /// For how long from now [default: 15m]
+        #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+        ttl: Option<i64>,
+    },
+    /// Give a grant back, with all below it
+    #[command(after_help = "Example:\n  belay --identity ./planner grant complete grt_01k2x5d8e9f0g1h2j3k4m5n6p7")]
+    Complete(Change),
+    /// Halt a grant and all below it, until it is resumed
+    #[command(after_help = "Example:\n  belay grant suspend grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --reason 'looking into it'")]
+    Suspend(Change),
+    /// Let a suspended grant go on
+    #[command(after_help = "Example:\n  belay grant resume grt_01k2x5d8e9f0g1h2j3k4m5n6p7")]
+    Resume(Change),
+}
+
+/// A root grant to be.
+#[derive(Debug, Args)]
+pub struct Request {
+    /// The task that it is for
+    #[arg(long, value_name = "TASK")]
+    task: String,
+    /// What it should allow: `tool:action@resource`
+    #[arg(long, required = true, num_args = 1.., value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// For whom its tokens are [default: the broker]
+    #[arg(long)]
+    audience: Option<String>,
+    /// For how long [default: 15m]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    ttl: Option<i64>,
+    /// Issue a token with it
+    #[arg(long)]
+    token: bool,
+    /// A retry with the same key is the same grant
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+/// A delegation to be.
+#[derive(Debug, Args)]
+pub struct Delegate {
+    /// The grant that it is part of
+    #[arg(long, value_name = "GRANT")]
+    parent: String,
+    /// Who gets it
+    #[arg(long, value_name = "AGENT")]
+    to: String,
+    /// What it should allow, within the parent
+    #[arg(long, required = true, num_args = 1.., value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// For whom its tokens are [default: as the parent's]
+    #[arg(long)]
+    audience: Option<String>,
+    /// For how long [default: 15m]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    ttl: Option<i64>,
+    /// A retry with the same key is the same grant
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+/// Which grants.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Held by this agent
+    #[arg(long)]
+    agent: Option<String>,
+    /// Under this task
+    #[arg(long)]
+    task: Option<String>,
+    /// In this state
+    #[arg(long, value_parser = ["active", "suspended", "expired", "revoked", "completed"])]
+    state: Option<String>,
+}
+
+/// Which grant to change, and why.
+#[derive(Debug, Args)]
+pub struct Change {
+    /// The grant
+    id: String,
+    /// Why, for the audit
+    #[arg(long, default_value = NO_REASON)]
+    reason: String,
+}
+
+impl Command {
+    /// Does it.
+    pub async fn run(self, global: &Global) -> Answer {
+        let mut grants = GrantsClient::new(global.channel().await?);
+        let granted = match self {
+            Self::Request(request) => grants.request(request.message()).await,
+            Self::Delegate(delegate) => grants.delegate(delegate.message()).await,
+            Self::Renew { id, ttl } => grants.renew(RenewGrantRequest { id, ttl_ms: ttl.unwrap_or_default() }).await,
+            Self::Complete(change) => grants.complete(change.message()).await,
+            Self::Suspend(change) => grants.suspend(change.message()).await,
+            Self::Resume(change) => grants.resume(change.message()).await,
+            Self::Show { id, tree } => {
+                return show(global, &answer(grants.show(ShowGrantRequest { id, tree }).await)?, tree);
+            }
+            Self::List(wanted) => return list(global, &answer(grants.list(wanted.message()).await)?.grants),
+        };
+        let granted = answer(granted)?;
+        global.printer().print(&granted_document(&granted), || granted_table(&granted))
+    }
+}
+
+impl Request {
+    fn message(self) -> RequestGrantRequest {
+        RequestGrantRequest {
+            task: self.task,
+            scopes: self.scope,
+            audience: self.audience.unwrap_or_default(),
+            ttl_ms: self.ttl.unwrap_or_default(),
+            token: self.token,
+            idempotency_key: self.idempotency_key.unwrap_or_default(),
+        }
+    }
+}
+
+impl Delegate {
+    fn message(self) -> DelegateRequest {
+        DelegateRequest {
+            parent: self.parent,
+            to: self.to,
+            scopes: self.scope,
+            audience: self.audience.unwrap_or_default(),
+            ttl_ms: self.ttl.unwrap_or_default(),
+            idempotency_key: self.idempotency_key.unwrap_or_default(),
+        }
+    }
+}
+
+impl List {
+    fn message(self) -> ListGrantsRequest {
+        ListGrantsRequest {
+            agent: self.agent.unwrap_or_default(),
+            task: self.task.unwrap_or_default(),
+            state: self.state.unwrap_or_default(),
+        }
+    }
+}
+
+impl Change {
+    fn message(self) -> ChangeGrantRequest {
+        ChangeGrantRequest { id: self.id, reason: self.reason }
+    }
+}
+
+/// A grant as a document.
+pub fn document(grant: &Grant) -> Value {
+    sparse(json!({
+        "id": grant.id,
+        "parent": given(&grant.parent),
+        "root": grant.root,
+        "task": grant.task,
+        "agent": grant.agent,
+        "owner": given(&grant.owner),
+        "subject": given(&grant.subject),
+        "state": grant.state,
+        "reason": given(&grant.reason),
+        "scopes": grant.scopes,
+        "audience": grant.audience,
+        "depth": grant.depth,
+        "created_at": grant.created_at,
+        "expires_at": grant.expires_at,
+        "renewable_until": given(&grant.renewable_until),
+        "limits": grant.limits.map(|limits| json!({ "max_depth": limits.max_depth })),
+    }))
+}
+
+fn granted_document(granted: &GrantResponse) -> Value {
+    sparse(json!({
+        "grant": granted.grant.as_ref().map(document),
+        "exposure": given(&granted.exposure_until),
+        "token": granted.token.as_ref().map(token::document),
+    }))
+}
+
+fn granted_table(granted: &GrantResponse) -> String {
+    let grant = granted.grant.clone().unwrap_or_default();
+    let secret = granted.token.clone().unwrap_or_default();
+    let rest = pairs([("works until", &granted.exposure_until), ("token", &secret.token)]);
+    format!("{}\n{rest}", table(&grant))
+}
+
+fn show(global: &Global, shown: &ShowGrantResponse, tree: bool) -> Answer {
+    let grant = shown.grant.clone().unwrap_or_default();
+    if !tree {
+        return global.printer().print(&json!({ "grant": document(&grant) }), || table(&grant));
+    }
+    let nested = tree::nested(&grant, &shown.descendants);
+    global.printer().print(&json!({ "grant": nested }), || tree::draw(&nested))
+}
+
+fn list(global: &Global, grants: &[Grant]) -> Answer {
+    let document = json!({ "grants": grants.iter().map(document).collect::<Vec<_>>() });
+    global.printer().print(&document, || {
+        let row = |grant: &Grant| {
+            [
+                grant.id.clone(),
+                grant.state.clone(),
+                grant.agent.clone(),
+                grant.expires_at.clone(),
+                grant.scopes.join(", "),
+            ]
+        };
+        rows(["GRANT", "STATE", "AGENT", "UNTIL", "SCOPES"], grants.iter().map(row))
+    })
+}
+
+fn table(grant: &Grant) -> String {
+    pairs([
+        ("grant", &grant.id),
+        ("parent", &grant.parent),
+        ("task", &grant.task),
+        ("agent", &grant.agent),
+        ("for", &grant.subject),
+        ("state", &grant.state),
+        ("because", &grant.reason),
+        ("scopes", &grant.scopes.join(", ")),
+        ("audience", &grant.audience),
+        ("until", &grant.expires_at),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1::{Limits, Token};
+
+    #[test]
+    fn a_grant_has_the_keys_that_scripts_read() {
+        let grant = Grant { id: "grt_1".into(), limits: Some(Limits { max_depth: 16 }), ..Grant::default() };
+        let document = document(&grant);
+        for key in ["id", "root", "task", "agent", "state", "scopes", "audience", "depth", "created_at", "expires_at"] {
+            assert!(document.get(key).is_some(), "{key}");
+        }
+        assert_eq!(document["limits"], json!({ "max_depth": 16 }));
+        assert!(document.get("parent").is_none() && document.get("reason").is_none());
+    }
+
+    #[test]
+    fn a_token_is_there_only_if_one_came() {
+        let bare = GrantResponse { grant: Some(Grant::default()), ..GrantResponse::default() };
+        assert!(granted_document(&bare).get("token").is_none());
+        let token = Token { id: "tok_1".into(), token: "secret".into(), expires_at: "soon".into() };
+        let with = granted_document(&GrantResponse { token: Some(token), ..bare });
+        assert_eq!(with["token"], json!({ "id": "tok_1", "token": "secret", "expires_at": "soon" }));
+    }
+}

@@ -1,0 +1,212 @@
+//! The command line: one file per noun. An ordinary gRPC client, with no rules of its own.
+//!
+//! Names, keys and exit codes are a contract with scripts. A flag that is not built is not accepted:
+//! clap refuses it by name, with exit 2.
+
+pub mod output;
+
+mod agent;
+mod audit;
+mod authorize;
+mod connect;
+mod enroll;
+mod grant;
+mod operator;
+mod revoke;
+mod secret;
+mod serve;
+mod status;
+mod story;
+mod task;
+mod token;
+mod tree;
+mod why;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::connect::Global;
+use self::output::{Answer, Format, Outcome, Printer, exit, failed};
+use crate::domain::error::{Code, Error};
+use crate::domain::time::Span;
+
+/// What the audit says where a reason is optional and none was given.
+const NO_REASON: &str = "no reason given";
+
+/// Short-lived credentials for AI agents: task-scoped grants, a decision at every call, one revoke that ends it all.
+#[derive(Debug, Parser)]
+#[command(name = "belay", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell the whole story on a throw-away broker, with real agent processes
+    #[command(after_help = "Example:\n  belay try")]
+    Try(story::Command),
+    /// Run a broker
+    #[command(after_help = "Example:\n  belay serve --dev --grpc 127.0.0.1:0 --http 127.0.0.1:0")]
+    Serve(serve::Command),
+    /// Show how the broker is
+    #[command(after_help = "Example:\n  belay status -o json")]
+    Status,
+    /// Register, enroll and halt agents
+    #[command(subcommand)]
+    Agent(agent::Command),
+    /// Add, enroll and remove operators
+    #[command(subcommand)]
+    Operator(operator::Command),
+    /// Start and end tasks
+    #[command(subcommand)]
+    Task(task::Command),
+    /// Ask for grants, delegate and renew them
+    #[command(subcommand)]
+    Grant(grant::Command),
+    /// Issue, verify and read tokens
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Decide one tool call now: exit 0 allows, 3 denies
+    #[command(
+        after_help = "Example:\n  belay --identity ./coder authorize --token @token.txt --tool github --action issues.read --resource repo/acme/web"
+    )]
+    Authorize(authorize::Command),
+    /// Cut grants, tokens, tasks or agents, and everything below them, at once
+    #[command(after_help = "Example:\n  belay revoke grt_01k2x5d8e9f0g1h2j3k4m5n6p7 agent:coder --reason 'leaked'")]
+    Revoke(revoke::Command),
+    /// Read the log: who did what to whom, for whom, why
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Explain where an id comes from
+    #[command(after_help = "Example:\n  belay why tok_01k2x5d8e9f0g1h2j3k4m5n6p7")]
+    Why(why::Command),
+    /// Print a completion script
+    #[command(after_help = "Example:\n  belay completions bash")]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Reads the arguments. What is not to be run is answered here: help, the version, a usage error.
+    ///
+    /// # Errors
+    /// The exit code of that answer.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        Self::parse_all(&arguments).map_err(|error| usage(&error, wants_json(&arguments)))
+    }
+
+    /// Whether it runs a broker, which logs more than a command does.
+    pub fn serves(&self) -> bool {
+        matches!(self.command, Command::Serve(_))
+    }
+
+    /// Does what was asked for, and says how it went.
+    pub fn run(self) -> ExitCode {
+        let printer = self.global.printer();
+        match dispatch(self.command, &self.global) {
+            Ok(outcome) => ExitCode::from(outcome.exit()),
+            Err(refusal) => {
+                printer.fail(&refusal);
+                ExitCode::from(exit(refusal.code))
+            }
+        }
+    }
+
+    fn parse_all(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(arguments)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        match cli.command.idle_flag(&matches) {
+            None => Ok(cli),
+            Some(flag) => {
+                let message = format!("`--{flag}` has no meaning for this command");
+                Err(Self::command().error(clap::error::ErrorKind::ArgumentConflict, message))
+            }
+        }
+    }
+}
+
+impl Command {
+    /// A global flag that was typed and that this command would ignore. The environment may hold any.
+    fn idle_flag(&self, matches: &ArgMatches) -> Option<&'static str> {
+        let idle: &[&str] = match self {
+            Self::Try(_) | Self::Serve(_) | Self::Completions { .. } => &["addr", "identity"],
+            Self::Token(token) if token.is_local() => &["addr", "identity"],
+            Self::Agent(agent::Command::Enroll(_)) | Self::Operator(operator::Command::Enroll(_)) => &["identity"],
+            _ => &[],
+        };
+        idle.iter().copied().find(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))
+    }
+}
+
+fn dispatch(command: Command, global: &Global) -> Answer {
+    match command {
+        Command::Serve(serve) => serve.run(global),
+        Command::Completions { shell } => completions(global.printer(), shell),
+        online => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| failed("no_runtime", format!("cannot start: {error}")))?;
+            runtime.block_on(ask(online, global))
+        }
+    }
+}
+
+async fn ask(command: Command, global: &Global) -> Answer {
+    match command {
+        Command::Try(story) => story.run(global.printer()).await,
+        Command::Status => status::run(global).await,
+        Command::Agent(agent) => agent.run(global).await,
+        Command::Operator(operator) => operator.run(global).await,
+        Command::Task(task) => task.run(global).await,
+        Command::Grant(grant) => grant.run(global).await,
+        Command::Token(token) => token.run(global).await,
+        Command::Authorize(call) => call.run(global).await,
+        Command::Revoke(revoke) => revoke.run(global).await,
+        Command::Audit(audit) => audit.run(global).await,
+        Command::Why(why) => why.run(global).await,
+        Command::Serve(_) | Command::Completions { .. } => Ok(Outcome::Done),
+    }
+}
+
+fn completions(printer: Printer, shell: clap_complete::Shell) -> Answer {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "belay", &mut script);
+    printer.line(String::from_utf8_lossy(&script).trim_end())
+}
+
+/// A lifetime in milliseconds. Zero is refused here: on the wire it means "not given".
+fn lifetime(text: &str) -> Result<i64, Error> {
+    Ok(Span::lifetime(text.parse::<Span>()?.as_millis())?.as_millis())
+}
+
+fn usage(error: &clap::Error, json: bool) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(2);
+    if json && error.use_stderr() {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Printer(Format::Json).fail(&Error::new(Code::Invalid, "usage", message).into());
+    } else {
+        // There is nobody left to tell if the terminal is gone.
+        let _ = error.print();
+    }
+    ExitCode::from(code)
+}
+
+/// Whether errors should be JSON although the arguments did not parse.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let words: Vec<_> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let typed = words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]));
+    let joined = words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"));
+    typed || joined || std::env::var_os("BELAY_OUTPUT").is_some_and(|value| value == "json")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! `belay status`: how the broker is, what is live, and the log's size and root.
+
+use serde_json::{Value, json};
+
+use super::connect::{Global, answer};
+use super::output::{Answer, Outcome, pairs};
+use crate::wire::v1::status_client::StatusClient;
+use crate::wire::v1::{GetStatusRequest, GetStatusResponse};
+
+/// Prints it. A broker that is not ready is exit 1.
+pub async fn run(global: &Global) -> Answer {
+    let mut status = StatusClient::new(global.channel().await?);
+    let status = answer(status.get(GetStatusRequest {}).await)?;
+    global.printer().print(&document(&status), || table(&status))?;
+    Ok(if status.ready { Outcome::Done } else { Outcome::Failed })
+}
+
+fn document(status: &GetStatusResponse) -> Value {
+    let live = status.live.unwrap_or_default();
+    let checkpoint = status.checkpoint.clone().unwrap_or_default();
+    json!({
+        "version": status.version,
+        "node": status.node,
+        "trust_domain": status.trust_domain,
+        "ready": status.ready,
+        "store": status.store,
+        "seq": status.seq,
+        "freshness_ms": status.freshness_ms,
+        "live": {
+            "agents": live.agents,
+            "tasks": live.tasks,
+            "grants": live.grants,
+            "tokens": live.tokens,
+            "certificates": live.certificates,
+            "leases": live.leases,
+        },
+        "checkpoint": { "size": checkpoint.size, "root": checkpoint.root },
+    })
+}
+
+fn table(status: &GetStatusResponse) -> String {
+    let live = status.live.unwrap_or_default();
+    let checkpoint = status.checkpoint.clone().unwrap_or_default();
+    pairs([
+        ("trust domain", &status.trust_domain),
+        ("ready", if status.ready { "yes" } else { "no" }),
+        ("version", &status.version),
+        ("store", &status.store),
+        (
+            "live",
+            &format!("{} agents, {} tasks, {} grants, {} tokens", live.agents, live.tasks, live.grants, live.tokens),
+        ),
+        ("log size", &checkpoint.size.to_string()),
+        ("log root", &checkpoint.root),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_the_keys_that_scripts_read() {
+        let document = document(&GetStatusResponse::default());
+        for key in ["version", "node", "trust_domain", "ready", "store", "seq", "freshness_ms", "live", "checkpoint"] {
+            assert!(document.get(key).is_some(), "{key}");
+        }
+        for key in ["agents", "tasks", "grants", "tokens", "certificates", "leases"] {
+            assert!(document["live"].get(key).is_some(), "{key}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The shape of the command line, without a broker.
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    let words = words(line);
+    Cli::parse_all(&words)
+}
+
+/// Splits at spaces, except within single quotes, as a shell does.
+fn words(line: &str) -> Vec<OsString> {
+    let mut words = Vec::new();
+    for (at, part) in line.split('\'').enumerate() {
+        match at % 2 {
+            0 => words.extend(part.split_whitespace().map(OsString::from)),
+            _ => words.push(part.into()),
+        }
+    }
+    words
+}
+
+fn refused(line: &str) -> String {
+    let error = parse(line).expect_err(line);
+    assert_eq!(error.exit_code(), 2, "{line}");
+    error.to_string()
+}
+
+fn leaves(command: &clap::Command, into: &mut Vec<clap::Command>) {
+    match command.has_subcommands() {
+        true => command.get_subcommands().for_each(|child| leaves(child, into)),
+        false => into.push(command.clone()),
+    }
+}
+
+#[test]
+fn the_command_tree_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_an_example_that_parses() {
+    let mut all = Vec::new();
+    leaves(&Cli::command(), &mut all);
+    assert!(all.len() > 30, "{}", all.len());
+    for command in all {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let example =
+            help.strip_prefix("Example:\n  ").unwrap_or_else(|| panic!("{} has no example", command.get_name()));
+        parse(example).unwrap_or_else(|error| panic!("{example}\n{error}"));
+    }
+}
+
+#[test]
+fn the_words_of_the_contract_are_taken() {
+    for line in [
+        "belay try -o json",
+        "belay -o json serve --dev --data d --grpc 127.0.0.1:0 --http 127.0.0.1:0",
+        "belay agent register a --owner o --purpose p --ceiling x:y@z x:y@w --max-ttl 1h --label k=v l=w",
+        "belay agent enroll --join-token - --out d --addr https://127.0.0.1:1",
+        "belay grant request --task t --scope a:b@c --scope d:e@f --audience x --ttl 15m --token --idempotency-key k",
+        "belay grant delegate --parent g --to a --scope a:b@c --ttl 5m",
+        "belay token verify -",
+        "belay revoke grt_x tok_y agent:z --reason r --dry-run",
+        "belay --addr https://h:1 --identity d status",
+        "belay status --addr https://h:1 --identity d --output json",
+    ] {
+        parse(line).unwrap_or_else(|error| panic!("{line}\n{error}"));
+    }
+}
+
+#[test]
+fn a_flag_that_is_not_built_is_refused_by_name() {
+    for (line, flag) in [
+        ("belay serve --config f", "--config"),
+        ("belay status --field a.b", "--field"),
+        ("belay grant request --task t --scope a:b@c --narrow", "--narrow"),
+        ("belay grant request --task t --scope a:b@c --limit max_calls=1", "--limit"),
+        ("belay task start p --on-behalf-of x", "--on-behalf-of"),
+        ("belay token verify --offline d t", "--offline"),
+        ("belay authorize --token t --tool a --action b --resource c --ticket", "--ticket"),
+        ("belay authorize --token t --tool a --action b --resource c --presenter x", "--presenter"),
+        ("belay revoke t --reason r --wait 5s", "--wait"),
+        ("belay status -o yaml", "yaml"),
+        ("belay init", "init"),
+        ("belay audit tail", "tail"),
+    ] {
+        assert!(refused(line).contains(flag), "{line}");
+    }
+}
+
+#[test]
+fn what_must_be_given_is_asked_for() {
+    for (line, flag) in [
+        ("belay serve", "--dev"),
+        ("belay revoke grt_x", "--reason"),
+        ("belay revoke --reason r", "TARGET"),
+        ("belay grant request --task t", "--scope"),
+        ("belay operator add ana", "--role"),
+        ("belay agent enroll --join-token x", "--out"),
+    ] {
+        assert!(refused(line).contains(flag), "{line}");
+    }
+}
+
+#[test]
+fn a_lifetime_of_nothing_is_refused() {
+    for ttl in ["0s", "15", "-5m", "999ms", "8d", "forever"] {
+        refused(&format!("belay task start p --ttl={ttl}"));
+    }
+}
+
+#[test]
+fn a_global_flag_is_never_ignored() {
+    for line in [
+        "belay serve --dev --addr https://h:1",
+        "belay --identity d serve --dev",
+        "belay try --addr h:1",
+        "belay token inspect x --identity d",
+        "belay agent enroll --join-token x --out d --identity e",
+        "belay completions bash --addr h:1",
+    ] {
+        assert!(refused(line).contains("has no meaning"), "{line}");
+    }
+}
+
+#[test]
+fn a_usage_error_is_json_where_json_was_asked_for() {
+    for line in ["belay -o json x", "belay x -ojson", "belay x --output=json", "belay x --output json"] {
+        assert!(wants_json(&words(line)), "{line}");
+    }
+    assert!(!wants_json(&words("belay -o table json")));
+}
