@@ -25,8 +25,7 @@ mod why;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::connect::Global;
 use self::output::{Answer, Format, Outcome, Printer, exit, failed};
@@ -101,7 +100,7 @@ impl Cli {
     /// The exit code of that answer.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         let arguments: Vec<_> = arguments.into_iter().collect();
-        Self::parse_all(&arguments).map_err(|error| usage(&error, wants_json(&arguments)))
+        Self::try_parse_from(&arguments).map_err(|error| usage(&error, wants_json(&arguments)))
     }
 
     /// Whether it runs a broker, which logs more than a command does.
@@ -119,31 +118,6 @@ impl Cli {
                 ExitCode::from(exit(refusal.code))
             }
         }
-    }
-
-    fn parse_all(arguments: &[OsString]) -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches_from(arguments)?;
-        let cli = Self::from_arg_matches(&matches)?;
-        match cli.command.idle_flag(&matches) {
-            None => Ok(cli),
-            Some(flag) => {
-                let message = format!("`--{flag}` has no meaning for this command");
-                Err(Self::command().error(clap::error::ErrorKind::ArgumentConflict, message))
-            }
-        }
-    }
-}
-
-impl Command {
-    /// A global flag that was typed and that this command would ignore. The environment may hold any.
-    fn idle_flag(&self, matches: &ArgMatches) -> Option<&'static str> {
-        let idle: &[&str] = match self {
-            Self::Try(_) | Self::Serve(_) | Self::Completions { .. } => &["addr", "identity"],
-            Self::Token(token) if token.is_local() => &["addr", "identity"],
-            Self::Agent(agent::Command::Enroll(_)) | Self::Operator(operator::Command::Enroll(_)) => &["identity"],
-            _ => &[],
-        };
-        idle.iter().copied().find(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))
     }
 }
 

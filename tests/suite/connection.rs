@@ -1,15 +1,14 @@
 //! The broker's listener and its clients, over real sockets: who gets through, who does not, and
 //! what each is told.
 
-#![cfg(feature = "broker")]
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use belay::attest::PeerCertificate;
 use belay::client::{self, Identity, Refusal};
 use belay::domain::{digest::Digest, error::Code};
-use belay::server::{connection::PeerCertificate, listen::Listener, task, tls};
+use belay::server::{listen, listen::Listener, task, tls};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -90,7 +89,7 @@ impl Broker {
     ) -> Self {
         let identity = tls::ServerIdentity::new(chain, key).unwrap();
         let config = tls::grpc(identity.clone(), ca).unwrap();
-        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).unwrap();
+        let listener = Listener::new(listen::bind("127.0.0.1:0".parse().unwrap()).unwrap(), config).unwrap();
         let addr = listener.local_addr();
         let (stop, stopped) = watch::channel(false);
         let until = |mut stopped: watch::Receiver<bool>| async move { drop(stopped.changed().await) };

@@ -1,0 +1,13 @@
+//! Belay from outside: through its public items, its gRPC interface and its real binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::large_futures,
+    reason = "a test that cannot go on says so by failing, and makes its own world"
+)]
+
+mod connection;
+mod smoke;
+mod support;

@@ -1,0 +1,15 @@
+//! What the tests stand on: a ledger whose clock they turn, and the real binary.
+
+pub mod process;
+pub mod world;
+
+/// Looks for something outside that a test needs. Without it the test is skipped, in words; where
+/// `BELAY_REQUIRE=all` is set, its absence fails the test.
+pub fn needs(test: &str, what: &str, found: bool) -> bool {
+    let required = std::env::var("BELAY_REQUIRE").is_ok_and(|value| value == "all");
+    assert!(found || !required, "{test} needs {what}, and BELAY_REQUIRE=all is set");
+    if !found {
+        println!("skipped: {test} needs {what}");
+    }
+    found
+}

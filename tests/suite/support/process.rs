@@ -1,0 +1,133 @@
+//! The real binary: a broker in a directory of its own, and command lines that ask it.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A broker process. It is killed by its process id when this is dropped.
+pub struct Broker {
+    child: Child,
+    pub home: PathBuf,
+    pub addr: String,
+    pub http: String,
+    _directory: Option<TempDir>,
+}
+
+/// What a command line came to.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Broker {
+    /// A development broker in a new directory, on free ports.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut broker = Self::start_in(directory.path(), &[]);
+        broker._directory = Some(directory);
+        broker
+    }
+
+    /// A development broker over what is in `home`, with these variables set.
+    pub fn start_in(home: &Path, env: &[(&str, &str)]) -> Self {
+        let mut child = serve(home, &["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], env).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line but {line:?}"));
+        let field = |name: &str| ready[name].as_str().unwrap().to_owned();
+        Self { child, home: home.to_owned(), addr: field("grpc"), http: field("http"), _directory: None }
+    }
+
+    /// Runs a command line as the development operator.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_as(&self.home.join("operator"), arguments)
+    }
+
+    /// Runs a command line as whoever's identity is in `identity`.
+    pub fn run_as(&self, identity: &Path, arguments: &[&str]) -> Ran {
+        let mut command = belay(&self.home);
+        command.arg("--addr").arg(&self.addr).arg("--identity").arg(identity).args(["-o", "json"]).args(arguments);
+        ran(command)
+    }
+
+    /// Registers and enrolls an agent: the directory of its identity.
+    pub fn agent(&self, name: &str) -> PathBuf {
+        let registered = self.run(&["agent", "register", name, "--owner", "team", "--purpose", "testing"]).ok();
+        let directory = self.home.join(name);
+        let token = registered["join_token"].as_str().unwrap();
+        let out = directory.to_str().unwrap();
+        self.run(&["agent", "enroll", "--join-token", token, "--out", out]).ok();
+        directory
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as `kill -9` does, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for it to end by itself.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Ran {
+    /// The answer, of a command that must have succeeded.
+    pub fn ok(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("not one document: {self:?}"))
+    }
+
+    /// The error, of a command that must have ended with this code.
+    pub fn err(&self, code: i32) -> Value {
+        assert_eq!(self.code, code, "{self:?}");
+        let error: Value = serde_json::from_str(&self.stderr).unwrap_or_else(|_| panic!("not one document: {self:?}"));
+        error["error"].clone()
+    }
+}
+
+/// The binary, with `BELAY_HOME` and nothing else of ours in its environment.
+pub fn belay(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_belay"));
+    for name in ["BELAY_ADDR", "BELAY_IDENTITY", "BELAY_OUTPUT", "BELAY_LOG", "BELAY_CRASH"] {
+        command.env_remove(name);
+    }
+    command.env("BELAY_HOME", home).stdin(Stdio::null());
+    command
+}
+
+/// `belay serve --dev`, not yet started; its log goes to `serve.log` in `home`.
+pub fn serve(home: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Command {
+    let log = std::fs::File::options().create(true).append(true).open(home.join("serve.log")).unwrap();
+    let mut command = belay(home);
+    command.args(["-o", "json", "serve", "--dev"]).args(arguments).envs(env.iter().copied());
+    command.stdout(Stdio::piped()).stderr(log);
+    command
+}
+
+/// Runs a command to its end.
+pub fn ran(mut command: Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}

@@ -1,0 +1,212 @@
+//! A ledger in this process: a real store in a temporary directory, a clock with hands, seeded entropy.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use belay::domain::agent::{AgentStatus, Identity, Kind, Role};
+use belay::domain::decide::{
+    AddKey, AddOperator, Begin, Caller, Decide, Delegate, Granted, NewIdentity, Presenter, RecordOwn, RegisterAgent,
+    RequestGrant, StartTask,
+};
+use belay::domain::digest::Digest;
+use belay::domain::error::Error;
+use belay::domain::event::{Idempotency, Key, Origin, Purpose};
+use belay::domain::grant::{Grant, Task};
+use belay::domain::id::{CertificateId, GrantId, TaskId};
+use belay::domain::name::Name;
+use belay::domain::scope::Scopes;
+use belay::domain::time::{Span, Timestamp};
+use belay::ledger::{Clock, Ledger, Request, Seeds};
+use belay::store::{Sqlite, Store};
+
+/// 2026-11-22T17:00:00Z.
+pub const NOW: i64 = 1_795_366_800_000;
+
+/// A wall clock whose hands a test turns.
+#[derive(Debug)]
+pub struct Hands(AtomicI64);
+
+impl Hands {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(NOW)))
+    }
+
+    pub fn turn(&self, span: Span) {
+        self.0.fetch_add(span.as_millis(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for Hands {
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A ledger, and the hands of its clock.
+pub struct World {
+    pub ledger: Ledger,
+    pub hands: Arc<Hands>,
+}
+
+impl World {
+    /// A ledger over this store, begun, with a token key in its records.
+    pub async fn over(store: Box<dyn Store>, hands: Arc<Hands>, snapshot_every: u64) -> Self {
+        // Every opening draws other seeds, as the system's generator would.
+        static OPENED: AtomicI64 = AtomicI64::new(0);
+        let mut seed = [7; 32];
+        seed[..8].copy_from_slice(&OPENED.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+        let clock = Arc::clone(&hands) as Arc<dyn Clock>;
+        let ledger = Ledger::open(store, clock, Seeds::fixed(seed), snapshot_every).unwrap();
+        let world = Self { ledger, hands };
+        if world.ledger.view(|view| view.origin().is_none()) {
+            world.begin().await;
+        }
+        world
+    }
+
+    /// A ledger in `directory`, on the embedded store.
+    pub async fn open(directory: &Path, hands: Arc<Hands>) -> Self {
+        Self::over(Box::new(Sqlite::open(directory).unwrap()), hands, 1_000_000).await
+    }
+
+    async fn begin(&self) {
+        let origin = Origin {
+            trust_domain: "example.org".parse().unwrap(),
+            issuer: "https://example.org".parse().unwrap(),
+            epoch: "epoch".to_owned(),
+        };
+        self.submit(&Caller::Broker, Begin { origin }).await.unwrap();
+        let key = Key {
+            kid: "token-key".to_owned(),
+            purpose: Purpose::Token,
+            public: vec![4; 65],
+            certificate: None,
+            sealed: Digest::of(b"sealed"),
+            created_at: self.ledger.now(),
+        };
+        self.submit(&Caller::Broker, AddKey { key }).await.unwrap();
+    }
+
+    /// Has a command decided and recorded.
+    pub async fn submit<D: Decide>(&self, caller: &Caller, command: D) -> Result<D::Answer, Error> {
+        self.submit_once(caller, command, None).await
+    }
+
+    /// The same, under an idempotency key; `body` stands for the request's bytes.
+    pub async fn submit_once<D: Decide>(
+        &self,
+        caller: &Caller,
+        command: D,
+        idempotency: Option<(&str, &[u8])>,
+    ) -> Result<D::Answer, Error> {
+        let idempotency = idempotency.map(|(key, body)| Idempotency {
+            verb: D::VERB.to_owned(),
+            key: key.to_owned(),
+            digest: Digest::of(body),
+        });
+        let request = Request {
+            command,
+            caller: caller.clone(),
+            request_id: "test".to_owned(),
+            idempotency,
+            seed: self.ledger.seed(),
+            blobs: Vec::new(),
+        };
+        self.ledger.submit(request).await
+    }
+
+    /// Registers an agent and gives it a recorded identity: the caller that it is.
+    pub async fn agent(&self, name: &str) -> Caller {
+        self.agent_within(name, None, None).await
+    }
+
+    /// The same, under a ceiling and a longest life.
+    pub async fn agent_within(&self, name: &str, ceiling: Option<&[&str]>, max_ttl: Option<Span>) -> Caller {
+        let command = RegisterAgent {
+            name: name.parse().unwrap(),
+            owner: format!("owner-of-{name}").parse().unwrap(),
+            purpose: "testing".parse().unwrap(),
+            ceiling: ceiling.map(|scopes| Scopes::parse(scopes).unwrap()),
+            max_ttl,
+            labels: Vec::new(),
+            secret_hash: Digest::of(name.as_bytes()),
+        };
+        self.submit(&Caller::Broker, command).await.unwrap();
+        Caller::Agent(self.identity(Kind::Agent, name).await)
+    }
+
+    /// Adds an operator with an identity.
+    pub async fn operator(&self, name: &str, roles: &[Role]) -> Caller {
+        let command = AddOperator {
+            name: name.parse().unwrap(),
+            roles: roles.to_vec(),
+            secret_hash: Digest::of(name.as_bytes()),
+        };
+        self.submit(&Caller::Broker, command).await.unwrap();
+        Caller::Operator(self.identity(Kind::Operator, name).await)
+    }
+
+    /// Records an identity certificate for somebody known; its bytes do not matter to a decision.
+    pub async fn identity(&self, kind: Kind, name: &str) -> Presenter {
+        let now = self.ledger.now();
+        let mut entropy = belay::domain::entropy::Entropy::from_seed(self.ledger.seed());
+        let id = CertificateId::mint(now, &mut entropy);
+        let key_hash = Digest::of(id.to_string().as_bytes());
+        let not_after = now.plus(Span::hours(24));
+        let name: Name = name.parse().unwrap();
+        let identity = Identity {
+            id,
+            kind,
+            name: name.clone(),
+            key_hash,
+            tbs_digest: key_hash,
+            not_before: now,
+            not_after,
+            der: None,
+        };
+        self.submit(&Caller::Broker, RecordOwn { new: NewIdentity { identity } }).await.unwrap();
+        Presenter { name, certificate: id, thumbprint: Digest::of(key_hash.0.as_slice()), key_hash, not_after }
+    }
+
+    /// Starts a task of one hour.
+    pub async fn task(&self, caller: &Caller) -> Task {
+        let command = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1) };
+        self.submit(caller, command).await.unwrap()
+    }
+
+    /// Requests a root grant of fifteen minutes.
+    pub async fn grant(&self, caller: &Caller, task: TaskId, scopes: &[&str]) -> Result<Grant, Error> {
+        let command =
+            RequestGrant { task, scopes: Scopes::parse(scopes)?, audience: None, ttl: Span::minutes(15), token: false };
+        self.submit(caller, command).await.map(|granted: Granted| granted.grant)
+    }
+
+    /// Delegates for fifteen minutes.
+    pub async fn delegate(&self, caller: &Caller, parent: GrantId, to: &str, scopes: &[&str]) -> Result<Grant, Error> {
+        let command = Delegate {
+            parent,
+            to: to.parse()?,
+            scopes: Scopes::parse(scopes)?,
+            audience: None,
+            ttl: Span::minutes(15),
+        };
+        self.submit(caller, command).await.map(|granted: Granted| granted.grant)
+    }
+
+    /// The state of a grant, as it would be told.
+    pub fn state(&self, grant: GrantId) -> Option<&'static str> {
+        let now = self.ledger.now();
+        self.ledger.view(|view| view.standing(grant, now).map(|standing| standing.state.as_str()))
+    }
+
+    /// Suspends, resumes or retires an agent.
+    pub async fn set_agent(&self, name: &str, status: AgentStatus) {
+        let command = belay::domain::decide::SetAgentStatus {
+            name: name.parse().unwrap(),
+            status,
+            reason: "testing".parse().unwrap(),
+        };
+        self.submit(&Caller::Broker, command).await.unwrap();
+    }
+}
