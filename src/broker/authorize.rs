@@ -4,6 +4,7 @@ use super::token::possession;
 use super::{Asked, Broker};
 use crate::domain::decide::{RecordInvocation, Verdict, judge};
 use crate::domain::entropy::Entropy;
+use crate::domain::error::Error;
 use crate::domain::event::Invocation;
 use crate::domain::id::{InvocationId, TokenId};
 use crate::domain::scope::Call;
@@ -31,23 +32,33 @@ impl Broker {
             Ok(claims) => (Some(claims.id), self.ledger.view(|view| judge(&view, now, claims.id, Some(&call)))),
         };
         let proven = token.is_some() && possession(asked).is_some();
-        let invocation = invocation(id, token, &verdict, call, proven);
-        let request = Request {
-            command: RecordInvocation { invocation },
+        let request = |verdict: &Verdict| Request {
+            command: RecordInvocation { invocation: invocation(id, token, verdict, call.clone(), proven) },
             caller: asked.caller.clone(),
             request_id: asked.request_id.clone(),
             idempotency: None,
             seed,
             blobs: Vec::new(),
         };
-        match self.ledger.record(request) {
-            Ok(()) => Authorized { id, verdict, proven },
-            Err(error) => {
-                let refused = Verdict::deny("not_recorded", format!("the decision could not be recorded: {error}"));
-                Authorized { id, verdict: Verdict { reasons: refused.reasons, allowed: false, ..verdict }, proven }
-            }
+        let recorded = match verdict.allowed {
+            true => self.ledger.record(request(&verdict)),
+            false => self.ledger.record_denied(request(&verdict)),
+        };
+        let Err(error) = recorded else { return Authorized { id, verdict, proven } };
+        let allowed = verdict.allowed;
+        let verdict = unrecorded(verdict, &error);
+        if allowed {
+            // A full queue takes this no more than the other: the answer is no in any case.
+            let _ = self.ledger.record_denied(request(&verdict));
         }
+        Authorized { id, verdict, proven }
     }
+}
+
+/// What may be done has to be written down first: else the answer is no.
+fn unrecorded(verdict: Verdict, error: &Error) -> Verdict {
+    let refused = Verdict::deny("not_recorded", format!("the decision could not be recorded: {error}"));
+    Verdict { reasons: refused.reasons, allowed: false, ..verdict }
 }
 
 fn invocation(id: InvocationId, token: Option<TokenId>, verdict: &Verdict, call: Call, proven: bool) -> Invocation {

@@ -54,9 +54,10 @@ impl From<Status> for Refusal {
         // What arrives goes to a terminal: it may not move the cursor or start a line of its own.
         let message = status.message().chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
         let mut refusal = Self::new(code, reason, message);
+        let id = status.metadata().get("x-request-id").and_then(|id| id.to_str().ok());
+        refusal.request_id = id.map(str::to_owned);
         if let Some(mut info) = status.get_details_error_info() {
             refusal.field = info.metadata.remove("field");
-            refusal.request_id = info.metadata.remove("request_id");
             if !info.reason.is_empty() {
                 refusal.reason = info.reason;
             }

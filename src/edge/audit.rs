@@ -97,7 +97,7 @@ impl status_server::Status for Edge {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: "1".to_owned(),
             trust_domain: self.0.origin().trust_domain.to_string(),
-            ready: ledger.is_alive(),
+            ready: ledger.is_ready(),
             store: ledger.store_name().to_owned(),
             seq: size,
             freshness_ms: 0,

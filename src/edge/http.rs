@@ -42,9 +42,9 @@ async fn trust_bundle(State(broker): State<Arc<Broker>>) -> Response {
 }
 
 async fn ready(State(broker): State<Arc<Broker>>) -> Response {
-    match broker.ledger().is_alive() {
+    match broker.ledger().is_ready() {
         true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the ledger has stopped\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the ledger takes no turns\n").into_response(),
     }
 }
 

@@ -28,10 +28,12 @@ pub struct Request<D> {
 
 /// A request of any verb.
 pub(super) trait Job: Send {
-    /// The entries it wants, or none if it is refused. Called once.
+    /// The entries it wants, or none if it is refused. Called again only after a turn that kept nothing.
     fn decide(&mut self, view: View<'_>, now: Timestamp) -> Vec<Entry>;
     /// Its larger bodies.
     fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)>;
+    /// Whether it only records what was answered already, and so must not be lost.
+    fn is_record(&self) -> bool;
     /// Refuses it, whatever was decided.
     fn refuse(&mut self, error: Error);
     /// Answers: the batch that it saw is durable.
@@ -40,6 +42,7 @@ pub(super) trait Job: Send {
 
 pub(super) struct Pending<D: Decide> {
     request: Request<D>,
+    record: bool,
     outcome: Result<D::Answer, Error>,
     reply: oneshot::Sender<Result<D::Answer, Error>>,
 }
@@ -48,7 +51,14 @@ impl<D: Decide> Pending<D> {
     pub(super) fn new(request: Request<D>) -> (Self, oneshot::Receiver<Result<D::Answer, Error>>) {
         let (reply, answer) = oneshot::channel();
         let undecided = Error::new(Code::Internal, "undecided", "the request was not decided; report this");
-        (Self { request, outcome: Err(undecided), reply }, answer)
+        (Self { request, record: false, outcome: Err(undecided), reply }, answer)
+    }
+}
+
+impl<D: Decide> Pending<D> {
+    /// A request whose answer nobody waits for.
+    pub(super) fn record(request: Request<D>) -> Self {
+        Self { record: true, ..Self::new(request).0 }
     }
 }
 
@@ -84,6 +94,10 @@ impl<D: Decide> Job for Pending<D> {
 
     fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)> {
         std::mem::take(&mut self.request.blobs)
+    }
+
+    fn is_record(&self) -> bool {
+        self.record
     }
 
     fn refuse(&mut self, error: Error) {

@@ -53,6 +53,7 @@ struct Shared {
     clock: Arc<dyn Clock>,
     seeds: Seeds,
     dead: AtomicBool,
+    failing: AtomicBool,
     death: tokio::sync::watch::Sender<bool>,
 }
 
@@ -113,10 +114,21 @@ impl Ledger {
     /// Queues a request that nobody waits for; it is in a turn within 50 ms.
     ///
     /// # Errors
-    /// Its queue is full, or the ledger has stopped: whatever it was to record must not happen.
+    /// Its queue is full, the last turn failed, or the ledger has stopped: what it was to record must not happen.
     pub fn record<D: Decide>(&self, request: Request<D>) -> Result<(), Error> {
-        let (pending, _) = Pending::new(request);
-        self.shared.queue.push(Lane::Record, Box::new(pending)).map_err(|_| self.refusal())
+        if !self.is_ready() {
+            return Err(Error::new(Code::Unavailable, "not_recording", "the last turn failed; try again in a moment"));
+        }
+        self.record_denied(request)
+    }
+
+    /// The same for what was answered with a deny: it may wait for a turn that succeeds, and is what finds
+    /// out that one does again.
+    ///
+    /// # Errors
+    /// Its queue is full, or the ledger has stopped.
+    pub fn record_denied<D: Decide>(&self, request: Request<D>) -> Result<(), Error> {
+        self.shared.queue.push(Lane::Record, Box::new(Pending::record(request))).map_err(|_| self.refusal())
     }
 
     fn refusal(&self) -> Error {
@@ -190,6 +202,11 @@ impl Ledger {
         !self.shared.is_dead()
     }
 
+    /// Whether the last turn succeeded, so that what is decided now will be recorded.
+    pub fn is_ready(&self) -> bool {
+        self.is_alive() && !self.shared.failing.load(Ordering::SeqCst)
+    }
+
     /// Resolves when the ledger has stopped, by itself or by [`Ledger::close`].
     pub async fn stopped(&self) {
         let mut death = self.shared.death.subscribe();
@@ -232,6 +249,7 @@ fn load(store: &mut dyn Store, clock: Arc<dyn Clock>, seeds: Seeds) -> Result<Sh
         clock,
         seeds,
         dead: AtomicBool::new(false),
+        failing: AtomicBool::new(false),
         death: tokio::sync::watch::Sender::new(false),
     });
     let learned = shared.and_then(|shared| turn::learn(store, &shared, head).map(|()| shared));

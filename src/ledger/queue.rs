@@ -59,6 +59,17 @@ impl Queue {
         Ok(())
     }
 
+    /// Puts records back in front, in their order: they tell of answers that have left.
+    pub(super) fn put_back(&self, records: Vec<Box<dyn Job>>) {
+        let mut lanes = self.lock();
+        records.into_iter().rev().for_each(|job| lanes.records.push_front(job));
+    }
+
+    /// Whether it lets nothing more in.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Waits for work and takes a batch, the urgent first. None once closed and empty.
     pub(super) fn take(&self) -> Option<Vec<Box<dyn Job>>> {
         let mut lanes = self.lock();

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::job::Job;
@@ -23,6 +24,9 @@ use crate::wire;
 /// How often, and how far apart, the fate of an unknown commit is asked for before giving up.
 const SETTLE_TRIES: u32 = 50;
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The pause before a failed turn is tried again for the records alone.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) struct Sequencer {
     pub(super) store: Box<dyn Store>,
@@ -66,8 +70,7 @@ impl Sequencer {
             Err(error) => {
                 self.store.rollback();
                 tracing::error!(%error, "the turn could not be taken");
-                jobs.into_iter().for_each(|job| refuse(job, unavailable(&error.to_string())));
-                return;
+                return self.give_back(jobs, &error.to_string());
             }
         };
         if draft.entries.is_empty() {
@@ -77,13 +80,28 @@ impl Sequencer {
         }
         match self.keep(&draft, head, forget, now) {
             Ok(()) => {
+                self.shared.failing.store(false, Ordering::SeqCst);
                 Point::Folded.reached();
                 jobs.into_iter().for_each(|job| job.settle());
             }
             Err(error) => {
                 tracing::error!(%error, "a batch was not kept");
-                jobs.into_iter().for_each(|job| refuse(job, unavailable(&error.to_string())));
+                self.give_back(jobs, &error.to_string());
             }
+        }
+    }
+
+    /// After a failed turn: who waits is told, and what was answered already waits for the next turn. Until
+    /// one succeeds, nothing more is answered that could not be recorded.
+    fn give_back(&self, jobs: Vec<Box<dyn Job>>, why: &str) {
+        self.shared.failing.store(true, Ordering::SeqCst);
+        let (records, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.is_record());
+        waiting.into_iter().for_each(|job| refuse(job, unavailable(why)));
+        if self.shared.is_dead() || self.shared.queue.is_closed() {
+            tracing::error!(lost = records.len(), "decided calls are not in the log");
+        } else if !records.is_empty() {
+            self.shared.queue.put_back(records);
+            std::thread::sleep(RETRY_PAUSE);
         }
     }
 

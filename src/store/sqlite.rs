@@ -45,6 +45,10 @@ impl Sqlite {
             .map_err(failed(format!("opening {}", path.display())))?;
         let connection = connect(&path)?;
         migrate(&connection, &path)?;
+        // A file whose name is not on disk yet is lost with the power, however well it was synced.
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(failed("syncing the data directory"))?;
         Ok(Self { connection, path, _lock: lock })
     }
 }

@@ -112,7 +112,7 @@ impl Decide for SetAgentStatus {
     const URGENT: bool = true;
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Agent>, Error> {
-        // Whoever may halt an agent may not bring it back by retiring it: retiring is management.
+        // Retiring is for good: that is management, not response.
         ctx.operator(if self.status == AgentStatus::Retired { Right::ManageAgents } else { Right::Suspend })?;
         let agent = ctx.view.agent(&self.name).ok_or_else(|| Error::not_found("agent", &self.name))?;
         if agent.status == self.status {
