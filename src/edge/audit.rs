@@ -5,9 +5,17 @@ use tonic::{Request, Response, Status};
 use super::convert::{event, given, grant};
 use super::{Edge, open};
 use crate::broker::EventFilter;
+use crate::domain::agent::AgentStatus;
+use crate::domain::decide::judge;
 use crate::domain::error::Error;
+use crate::domain::grant::{Grant, GrantState, Task};
 use crate::domain::time::Timestamp;
+use crate::domain::view::View;
 use crate::wire::v1::{self, audit_server::Audit, status_server};
+
+/// On what every grant rests, until policies are data.
+const POLICY: &str =
+    "built-in: a registered agent may request any scope within its ceiling; a delegation stays within its parent";
 
 #[tonic::async_trait]
 impl Audit for Edge {
@@ -38,32 +46,32 @@ impl Audit for Edge {
     async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::WhyResponse>, Status> {
         let (_, body) = open(request)?;
         let why = self.0.why(&body.id)?;
-        let now = self.0.ledger().now();
-        let state = |id| {
-            self.0
-                .ledger()
-                .view(|view| view.standing(id, now))
-                .map_or(("expired", "grant_expired"), |s| (s.state.as_str(), s.reason))
-        };
-        let chain: Vec<v1::Grant> = why
-            .chain
-            .iter()
-            .map(|link| {
-                let (word, reason) = state(link.id);
-                v1::Grant { state: word.to_owned(), ..grant(link, crate::domain::grant::GrantState::Expired, reason) }
-            })
-            .collect();
+        let chain: Vec<v1::Grant> = why.chain.iter().map(|link| self.link(link)).collect();
+        let task = why.task.as_ref();
+        let holder = why.chain.last().map(|link| &link.agent).or(task.map(|task| &task.agent));
+        let subject = task.and_then(|task| task.subject.as_ref());
         Ok(Response::new(v1::WhyResponse {
             kind: why.kind.to_owned(),
             id: body.id,
             state: chain.last().map_or_else(String::new, |link| link.state.clone()),
-            purpose: why.task.as_ref().map_or_else(String::new, |task| task.purpose.to_string()),
-            agent: why.chain.last().map_or_else(|| why.task.as_ref().map_or_else(String::new, |task| task.agent.to_string()), |link| link.agent.to_string()),
-            subject: why.task.as_ref().and_then(|task| task.subject.as_ref()).map_or_else(String::new, ToString::to_string),
+            purpose: task.map_or_else(String::new, |task| task.purpose.to_string()),
+            agent: holder.map_or_else(String::new, ToString::to_string),
+            subject: subject.map_or_else(String::new, ToString::to_string),
             chain,
             events: why.events.iter().map(event).collect(),
-            policy: "built-in: a registered agent may request any scope within its ceiling; a delegation stays within its parent".to_owned(),
+            policy: POLICY.to_owned(),
         }))
+    }
+}
+
+impl Edge {
+    /// A grant as the log made it, with its state of today; one that has left memory is over.
+    fn link(&self, known: &Grant) -> v1::Grant {
+        let now = self.0.ledger().now();
+        match self.0.ledger().view(|view| view.standing(known.id, now)) {
+            Some(standing) => grant(known, standing.state, standing.reason),
+            None => grant(known, GrantState::Expired, "grant_expired"),
+        }
     }
 }
 
@@ -73,26 +81,6 @@ impl status_server::Status for Edge {
         let ledger = self.0.ledger();
         let now = ledger.now();
         let (size, root) = ledger.checkpoint();
-        let live = ledger.view(|view| {
-            let grants = view.grants().filter(|grant| {
-                view.standing(grant.id, now).is_some_and(|s| s.state == crate::domain::grant::GrantState::Active)
-            });
-            v1::Live {
-                agents: view.agents().filter(|agent| agent.status == crate::domain::agent::AgentStatus::Active).count()
-                    as u64,
-                tasks: view
-                    .tasks()
-                    .filter(|task| view.task_state(task, now) == crate::domain::grant::GrantState::Active)
-                    .count() as u64,
-                grants: grants.count() as u64,
-                tokens: view
-                    .tokens()
-                    .filter(|token| crate::domain::decide::judge(&view, now, token.id, None).allowed)
-                    .count() as u64,
-                certificates: 0,
-                leases: 0,
-            }
-        });
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: "1".to_owned(),
@@ -101,9 +89,23 @@ impl status_server::Status for Edge {
             store: ledger.store_name().to_owned(),
             seq: size,
             freshness_ms: 0,
-            live: Some(live),
+            live: Some(ledger.view(|view| live(&view, now))),
             checkpoint: Some(v1::Checkpoint { size, root: root.to_string() }),
         }))
+    }
+}
+
+fn live(view: &View<'_>, now: Timestamp) -> v1::Live {
+    let active =
+        |grant: &&Grant| view.standing(grant.id, now).is_some_and(|standing| standing.state == GrantState::Active);
+    let open = |task: &&Task| view.task_state(task, now) == GrantState::Active;
+    v1::Live {
+        agents: view.agents().filter(|agent| agent.status == AgentStatus::Active).count() as u64,
+        tasks: view.tasks().filter(open).count() as u64,
+        grants: view.grants().filter(active).count() as u64,
+        tokens: view.tokens().filter(|token| judge(view, now, token.id, None).allowed).count() as u64,
+        certificates: 0,
+        leases: 0,
     }
 }
 
