@@ -112,8 +112,8 @@ impl Decide for Delegate {
         if let Some(made) = ctx.replayed::<Self>()? {
             return replay(ctx, made.grant, None);
         }
-        let parent = own_grant(ctx, self.parent, &agent.name).map_err(|error| error.on("parent"))?;
-        is_live(ctx, parent)?;
+        let parent = ctx.own_grant(self.parent, &agent.name).map_err(|error| error.on("parent"))?;
+        ctx.is_live(parent)?;
         if usize::from(parent.depth) + 1 >= MAX_CHAIN {
             return Err(Error::denied("depth_limit", format!("a chain has at most {MAX_CHAIN} grants")).on("parent"));
         }
@@ -147,8 +147,8 @@ impl Decide for RenewGrant {
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Granted>, Error> {
         let (agent, _) = ctx.agent()?;
-        let grant = own_grant(ctx, self.id, &agent.name)?;
-        is_live(ctx, grant)?;
+        let grant = ctx.own_grant(self.id, &agent.name)?;
+        ctx.is_live(grant)?;
         let parent = grant.parent.and_then(|parent| ctx.view.grant(parent));
         let wanted = ctx.now.plus(self.ttl).min(grant.renewable_until);
         let bounded = parent.map_or(wanted, |parent| wanted.min(parent.expires_at));
@@ -177,7 +177,7 @@ impl Decide for SetGrantStatus {
             // Completing is giving back: even a suspended holder may.
             (Status::Completed, Caller::Agent(presenter)) => {
                 let agent = ctx.known_agent(presenter)?;
-                own_grant(ctx, self.id, &agent.name)?
+                ctx.own_grant(self.id, &agent.name)?
             }
             (Status::Completed, _) => {
                 return Err(Error::denied("agents_only", "only its holder completes a grant; revoke it instead"));
@@ -281,23 +281,6 @@ fn task_is_open(ctx: &Context<'_>, task: &Task) -> Result<(), Error> {
         return Err(Error::denied("task_ended", format!("task `{}` is over; start another", task.id)).on("task"));
     }
     Ok(())
-}
-
-/// The grant, if this agent holds it: to others it does not exist.
-pub(super) fn own_grant<'a>(ctx: &Context<'a>, id: GrantId, agent: &Name) -> Result<&'a Grant, Error> {
-    ctx.view.grant(id).filter(|grant| grant.agent == *agent).ok_or_else(|| Error::not_found("grant", id))
-}
-
-/// Holds if the grant and everything above it is live.
-pub(super) fn is_live(ctx: &Context<'_>, grant: &Grant) -> Result<(), Error> {
-    match ctx.view.standing(grant.id, ctx.now) {
-        Some(standing) if standing.state == GrantState::Active => Ok(()),
-        Some(standing) => {
-            let message = format!("grant `{}` is {}, by `{}`", grant.id, standing.state, standing.link);
-            Err(Error::denied(standing.reason, message))
-        }
-        None => Err(Error::not_found("grant", grant.id)),
-    }
 }
 
 /// The same ids with their current state; the token again only while the grant is live.

@@ -28,7 +28,8 @@ use super::digest::Digest;
 use super::entropy::Entropy;
 use super::error::{Code, Error};
 use super::event::{Actor, Body, Idempotency, Origin};
-use super::id::CertificateId;
+use super::grant::{Grant, GrantState};
+use super::id::{CertificateId, GrantId};
 use super::name::Name;
 use super::policy::{self, Right};
 use super::state::{Remembered, RequestKey};
@@ -191,6 +192,23 @@ impl<'a> Context<'a> {
             )
             .on("idempotency_key")),
             made => Ok(made),
+        }
+    }
+
+    /// The grant, if this agent holds it: to others it does not exist.
+    fn own_grant(&self, id: GrantId, agent: &Name) -> Result<&'a Grant, Error> {
+        self.view.grant(id).filter(|grant| grant.agent == *agent).ok_or_else(|| Error::not_found("grant", id))
+    }
+
+    /// Holds if the grant and everything above it is live.
+    fn is_live(&self, grant: &Grant) -> Result<(), Error> {
+        match self.view.standing(grant.id, self.now) {
+            Some(standing) if standing.state == GrantState::Active => Ok(()),
+            Some(standing) => {
+                let message = format!("grant `{}` is {}, by `{}`", grant.id, standing.state, standing.link);
+                Err(Error::denied(standing.reason, message))
+            }
+            None => Err(Error::not_found("grant", grant.id)),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Tokens: every claim is decided and recorded here; the signature comes after.
 
-use super::grant::{is_live, own_grant};
 use super::{Context, Decide, Decision, Presenter};
 use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
@@ -34,8 +33,8 @@ impl Decide for IssueToken {
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<TokenAnswer>, Error> {
         let (agent, presenter) = ctx.agent()?;
-        let grant = own_grant(ctx, self.grant, &agent.name).map_err(|error| error.on("grant"))?;
-        is_live(ctx, grant)?;
+        let grant = ctx.own_grant(self.grant, &agent.name).map_err(|error| error.on("grant"))?;
+        ctx.is_live(grant)?;
         if let Some((id, _)) = ctx.replayed::<Self>()?.and_then(|made| made.token) {
             let token = again(ctx, id)?.ok_or_else(|| {
                 Error::denied("token_over", format!("token `{id}` is over; take a new idempotency key"))
