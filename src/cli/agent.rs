@@ -7,6 +7,7 @@ use super::connect::{Global, answer};
 use super::enroll::{self, Enroll};
 use super::output::{Answer, given, pairs, rows, sparse};
 use super::{NO_REASON, lifetime};
+use crate::client::Refusal;
 use crate::wire::v1::agents_client::AgentsClient;
 use crate::wire::v1::{Agent, ChangeAgentRequest, InviteRequest, InvitedAgent, Label};
 use crate::wire::v1::{ListAgentsRequest, RegisterAgentRequest, ShowAgentRequest};
@@ -84,21 +85,21 @@ pub struct Change {
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
-        let command = match self {
+        let agents = async || Ok::<_, Refusal>(AgentsClient::new(global.channel().await?));
+        let changed = match self {
             Self::Enroll(enroll) => return enroll.run(global).await,
             Self::Renew => return enroll::renew(global).await,
-            other => other,
-        };
-        let mut agents = AgentsClient::new(global.channel().await?);
-        let changed = match command {
-            Self::Register(register) => return invited(global, answer(agents.register(register.request()).await)?),
-            Self::Invite { name } => return invited(global, answer(agents.invite(InviteRequest { name }).await)?),
-            Self::List => return list(global, &answer(agents.list(ListAgentsRequest {}).await)?.agents),
-            Self::Show { name } => agents.show(ShowAgentRequest { name }).await,
-            Self::Suspend(change) => agents.suspend(change.request()).await,
-            Self::Resume(change) => agents.resume(change.request()).await,
-            Self::Retire(change) => agents.retire(change.request()).await,
-            Self::Enroll(_) | Self::Renew => unreachable!("done above"),
+            Self::Register(register) => {
+                return invited(global, answer(agents().await?.register(register.request()).await)?);
+            }
+            Self::Invite { name } => {
+                return invited(global, answer(agents().await?.invite(InviteRequest { name }).await)?);
+            }
+            Self::List => return list(global, &answer(agents().await?.list(ListAgentsRequest {}).await)?.agents),
+            Self::Show { name } => agents().await?.show(ShowAgentRequest { name }).await,
+            Self::Suspend(change) => agents().await?.suspend(change.request()).await,
+            Self::Resume(change) => agents().await?.resume(change.request()).await,
+            Self::Retire(change) => agents().await?.retire(change.request()).await,
         };
         let agent = answer(changed)?;
         global.printer().print(&json!({ "agent": document(&agent) }), || table(&agent))

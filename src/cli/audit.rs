@@ -120,14 +120,9 @@ pub fn document(event: &Event) -> Value {
 /// Events as a table.
 pub fn list_table(events: &[Event]) -> String {
     let row = |event: &Event| {
-        [
-            event.seq.to_string(),
-            event.at.clone(),
-            event.kind.clone(),
-            event.actor.clone(),
-            event.agent.clone(),
-            event.grant.clone(),
-        ]
+        let [at, kind, actor, agent, grant] =
+            [&event.at, &event.kind, &event.actor, &event.agent, &event.grant].map(Clone::clone);
+        [event.seq.to_string(), at, kind, actor, agent, grant]
     };
     rows(["SEQ", "AT", "KIND", "ACTOR", "AGENT", "GRANT"], events.iter().map(row))
 }

@@ -13,7 +13,7 @@ use crate::wire::v1::{AuthorizeRequest, AuthorizeResponse};
 #[derive(Debug, Args)]
 pub struct Command {
     /// The token, `@FILE`, or `-` for stdin
-    #[arg(long, value_name = "TOKEN|@FILE|-", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKEN|@FILE|-")]
     token: Secret,
     /// The tool, as in scopes
     #[arg(long)]

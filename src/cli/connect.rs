@@ -18,16 +18,31 @@ const DEFAULT_ADDR: &str = "https://127.0.0.1:7440";
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// The broker [default: https://127.0.0.1:7440]
-    #[arg(long, global = true, env = "BELAY_ADDR", value_name = "URL", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "BELAY_ADDR",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub addr: Option<String>,
     /// Who asks: a directory with cert.pem, key.pem and ca.pem [default: the operator under BELAY_HOME]
-    #[arg(long, global = true, env = "BELAY_IDENTITY", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        env = "BELAY_IDENTITY",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     pub identity: Option<PathBuf>,
     /// How answers are printed
     #[arg(
         short,
         long,
         global = true,
+        help_heading = "Global options",
         env = "BELAY_OUTPUT",
         value_name = "FORMAT",
         default_value = "table",

@@ -28,7 +28,7 @@ use crate::wire::v1::{EnrollRequest, EnrollResponse, RenewIdentityRequest};
 #[derive(Debug, Args)]
 pub struct Enroll {
     /// The join token, `@FILE`, or `-` for stdin
-    #[arg(long, value_name = "TOKEN|@FILE|-", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKEN|@FILE|-")]
     join_token: Secret,
     /// Where cert.pem, key.pem and ca.pem are written
     #[arg(long, value_name = "DIR")]
@@ -46,10 +46,8 @@ impl Enroll {
         let message = EnrollRequest { join_token, csr: csr.clone() };
         let enrolled = answer(IdentityClient::new(channel).enroll(message).await)?;
         if Digest::of(&enrolled.authority) != join.authority {
-            return Err(failed(
-                "wrong_authority",
-                "the broker answered with a CA that the join token does not name".into(),
-            ));
+            let message = "the broker answered with a CA that the join token does not name";
+            return Err(failed("wrong_authority", message.into()));
         }
         check(&enrolled, &csr)?;
         Identity::save(&self.out, &enrolled.certificate, &key, &enrolled.authority, true)?;
@@ -66,10 +64,8 @@ pub async fn renew(global: &Global) -> Answer {
     let channel = connect(&addr, client_config(&identity)?).await?;
     let renewed = answer(IdentityClient::new(channel).renew(RenewIdentityRequest { csr: csr.clone() }).await)?;
     if !identity.authorities().iter().any(|known| known[..] == renewed.authority[..]) {
-        return Err(failed(
-            "wrong_authority",
-            "the broker answered with a CA that this identity does not trust".into(),
-        ));
+        let message = "the broker answered with a CA that this identity does not trust";
+        return Err(failed("wrong_authority", message.into()));
     }
     check(&renewed, &csr)?;
     Identity::save(&dir, &renewed.certificate, &key, &renewed.authority, true)?;
@@ -107,9 +103,8 @@ fn earlier(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
         Err(error) => return Err(error),
     };
     if mode & 0o077 != 0 {
-        return Err(io::Error::other(format!(
-            "key.pem may be used by others (mode {mode:03o}); remove it and try again"
-        )));
+        let message = format!("key.pem may be used by others (mode {mode:03o}); remove it and try again");
+        return Err(io::Error::other(message));
     }
     std::fs::read_to_string(path).map(|key| Some(Zeroizing::new(key)))
 }

@@ -10,21 +10,24 @@ use crate::wire::v1::grants_client::GrantsClient;
 use crate::wire::v1::{ChangeGrantRequest, DelegateRequest, Grant, GrantResponse, ListGrantsRequest};
 use crate::wire::v1::{RenewGrantRequest, RequestGrantRequest, ShowGrantRequest, ShowGrantResponse};
 
+const REQUEST: &str = "Example:
+  belay --identity ./planner grant request --task tsk_01m826b1x1ec8vm5xb46v44k2n --token \\
+      --scope 'github:issues.*@repo/acme/web'";
+const DELEGATE: &str = "Example:
+  belay --identity ./planner grant delegate --parent grt_01m826b20gfdtagbpvxzh7napv --to coder \\
+      --scope 'github:issues.read@repo/acme/web'";
+
 /// What to do with grants.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Ask for a root grant under a task of one's own, as an agent
-    #[command(
-        after_help = "Example:\n  belay --identity ./planner grant request --task tsk_01k2x5d8e9f0g1h2j3k4m5n6p7 --scope 'github:issues.*@repo/acme/web' --token"
-    )]
+    #[command(after_help = REQUEST)]
     Request(Request),
     /// Hand part of a grant to another agent, which then issues its own tokens
-    #[command(
-        after_help = "Example:\n  belay --identity ./planner grant delegate --parent grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --to coder --scope 'github:issues.read@repo/acme/web'"
-    )]
+    #[command(after_help = DELEGATE)]
     Delegate(Delegate),
     /// Show a grant, or with --tree all below it
-    #[command(after_help = "Example:\n  belay grant show grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --tree")]
+    #[command(after_help = "Example:\n  belay grant show grt_01m826b20gfdtagbpvxzh7napv --tree")]
     Show {
         /// The grant
         id: String,
@@ -36,9 +39,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  belay grant list --agent coder --state active")]
     List(List),
     /// Move a grant's end later, within what it was given at first
-    #[command(
-        after_help = "Example:\n  belay --identity ./planner grant renew grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --ttl 15m"
-    )]
+    #[command(after_help = "Example:\n  belay --identity ./planner grant renew grt_01m826b20gfdtagbpvxzh7napv")]
     Renew {
         /// The grant
         id: String,
@@ -47,13 +48,13 @@ pub enum Command {
         ttl: Option<i64>,
     },
     /// Give a grant back, with all below it
-    #[command(after_help = "Example:\n  belay --identity ./planner grant complete grt_01k2x5d8e9f0g1h2j3k4m5n6p7")]
+    #[command(after_help = "Example:\n  belay --identity ./planner grant complete grt_01m826b20gfdtagbpvxzh7napv")]
     Complete(Change),
     /// Halt a grant and all below it, until it is resumed
-    #[command(after_help = "Example:\n  belay grant suspend grt_01k2x5d8e9f0g1h2j3k4m5n6p7 --reason 'looking into it'")]
+    #[command(after_help = "Example:\n  belay grant suspend grt_01m826b20gfdtagbpvxzh7napv --reason 'looking into it'")]
     Suspend(Change),
     /// Let a suspended grant go on
-    #[command(after_help = "Example:\n  belay grant resume grt_01k2x5d8e9f0g1h2j3k4m5n6p7")]
+    #[command(after_help = "Example:\n  belay grant resume grt_01m826b20gfdtagbpvxzh7napv")]
     Resume(Change),
 }
 
@@ -222,15 +223,14 @@ fn granted_document(granted: &GrantResponse) -> Value {
 
 fn granted_table(granted: &GrantResponse) -> String {
     let grant = granted.grant.clone().unwrap_or_default();
-    let secret = granted.token.clone().unwrap_or_default();
-    let rest = pairs([("works until", &granted.exposure_until), ("token", &secret.token)]);
-    format!("{}\n{rest}", table(&grant))
+    let secret = granted.token.as_ref().map_or("", |token| &token.token);
+    table(&grant, secret)
 }
 
 fn show(global: &Global, shown: &ShowGrantResponse, tree: bool) -> Answer {
     let grant = shown.grant.clone().unwrap_or_default();
     if !tree {
-        return global.printer().print(&json!({ "grant": document(&grant) }), || table(&grant));
+        return global.printer().print(&json!({ "grant": document(&grant) }), || table(&grant, ""));
     }
     let nested = tree::nested(&grant, &shown.descendants);
     global.printer().print(&json!({ "grant": nested }), || tree::draw(&nested))
@@ -240,19 +240,14 @@ fn list(global: &Global, grants: &[Grant]) -> Answer {
     let document = json!({ "grants": grants.iter().map(document).collect::<Vec<_>>() });
     global.printer().print(&document, || {
         let row = |grant: &Grant| {
-            [
-                grant.id.clone(),
-                grant.state.clone(),
-                grant.agent.clone(),
-                grant.expires_at.clone(),
-                grant.scopes.join(", "),
-            ]
+            let scopes = grant.scopes.join(", ");
+            [grant.id.clone(), grant.state.clone(), grant.agent.clone(), grant.expires_at.clone(), scopes]
         };
         rows(["GRANT", "STATE", "AGENT", "UNTIL", "SCOPES"], grants.iter().map(row))
     })
 }
 
-fn table(grant: &Grant) -> String {
+fn table(grant: &Grant, token: &str) -> String {
     pairs([
         ("grant", &grant.id),
         ("parent", &grant.parent),
@@ -264,6 +259,7 @@ fn table(grant: &Grant) -> String {
         ("scopes", &grant.scopes.join(", ")),
         ("audience", &grant.audience),
         ("until", &grant.expires_at),
+        ("token", token),
     ])
 }
 

@@ -28,9 +28,13 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::connect::Global;
-use self::output::{Answer, Format, Outcome, Printer, exit, failed};
+use self::output::{Answer, Format, Printer, exit, failed};
 use crate::domain::error::{Code, Error};
 use crate::domain::time::Span;
+
+const AUTHORIZE: &str = "Example:
+  belay --identity ./coder authorize --token @token.txt \\
+      --tool github --action issues.read --resource repo/acme/web";
 
 /// What the audit says where a reason is optional and none was given.
 const NO_REASON: &str = "no reason given";
@@ -72,18 +76,16 @@ enum Command {
     #[command(subcommand)]
     Token(token::Command),
     /// Decide one tool call now: exit 0 allows, 3 denies
-    #[command(
-        after_help = "Example:\n  belay --identity ./coder authorize --token @token.txt --tool github --action issues.read --resource repo/acme/web"
-    )]
+    #[command(after_help = AUTHORIZE)]
     Authorize(authorize::Command),
     /// Cut grants, tokens, tasks or agents, and everything below them, at once
-    #[command(after_help = "Example:\n  belay revoke grt_01k2x5d8e9f0g1h2j3k4m5n6p7 agent:coder --reason 'leaked'")]
+    #[command(after_help = "Example:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked'")]
     Revoke(revoke::Command),
     /// Read the log: who did what to whom, for whom, why
     #[command(subcommand)]
     Audit(audit::Command),
     /// Explain where an id comes from
-    #[command(after_help = "Example:\n  belay why tok_01k2x5d8e9f0g1h2j3k4m5n6p7")]
+    #[command(after_help = "Example:\n  belay why tok_01m826b20ged4sa18zrmrkb2kr")]
     Why(why::Command),
     /// Print a completion script
     #[command(after_help = "Example:\n  belay completions bash")]
@@ -125,29 +127,24 @@ fn dispatch(command: Command, global: &Global) -> Answer {
     match command {
         Command::Serve(serve) => serve.run(global),
         Command::Completions { shell } => completions(global.printer(), shell),
-        online => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| failed("no_runtime", format!("cannot start: {error}")))?;
-            runtime.block_on(ask(online, global))
-        }
+        Command::Try(story) => wait(story.run(global.printer())),
+        Command::Status => wait(status::run(global)),
+        Command::Agent(agent) => wait(agent.run(global)),
+        Command::Operator(operator) => wait(operator.run(global)),
+        Command::Task(task) => wait(task.run(global)),
+        Command::Grant(grant) => wait(grant.run(global)),
+        Command::Token(token) => wait(token.run(global)),
+        Command::Authorize(call) => wait(call.run(global)),
+        Command::Revoke(revoke) => wait(revoke.run(global)),
+        Command::Audit(audit) => wait(audit.run(global)),
+        Command::Why(why) => wait(why.run(global)),
     }
 }
 
-async fn ask(command: Command, global: &Global) -> Answer {
-    match command {
-        Command::Try(story) => story.run(global.printer()).await,
-        Command::Status => status::run(global).await,
-        Command::Agent(agent) => agent.run(global).await,
-        Command::Operator(operator) => operator.run(global).await,
-        Command::Task(task) => task.run(global).await,
-        Command::Grant(grant) => grant.run(global).await,
-        Command::Token(token) => token.run(global).await,
-        Command::Authorize(call) => call.run(global).await,
-        Command::Revoke(revoke) => revoke.run(global).await,
-        Command::Audit(audit) => audit.run(global).await,
-        Command::Why(why) => why.run(global).await,
-        Command::Serve(_) | Command::Completions { .. } => Ok(Outcome::Done),
-    }
+/// Runs one command to its end. The broker brings a runtime of its own.
+fn wait(command: impl Future<Output = Answer>) -> Answer {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| failed("no_runtime", format!("cannot start: {error}")))?.block_on(command)
 }
 
 fn completions(printer: Printer, shell: clap_complete::Shell) -> Answer {
@@ -164,14 +161,19 @@ fn lifetime(text: &str) -> Result<i64, Error> {
 fn usage(error: &clap::Error, json: bool) -> ExitCode {
     let code = u8::try_from(error.exit_code()).unwrap_or(2);
     if json && error.use_stderr() {
-        let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        Printer(Format::Json).fail(&Error::new(Code::Invalid, "usage", message).into());
+        Printer(Format::Json).fail(&Error::new(Code::Invalid, "usage", first_paragraph(error)).into());
     } else {
         // There is nobody left to tell if the terminal is gone.
         let _ = error.print();
     }
     ExitCode::from(code)
+}
+
+/// What was wrong, on one line; the flags at fault stand on lines of their own.
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 /// Whether errors should be JSON although the arguments did not parse.

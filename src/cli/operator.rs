@@ -7,6 +7,7 @@ use super::NO_REASON;
 use super::connect::{Global, answer};
 use super::enroll::Enroll;
 use super::output::{Answer, given, pairs, rows, sparse};
+use crate::client::Refusal;
 use crate::wire::v1::RemoveOperatorRequest;
 use crate::wire::v1::operators_client::OperatorsClient;
 use crate::wire::v1::{AddOperatorRequest, InviteRequest, InvitedOperator, ListOperatorsRequest, Operator};
@@ -66,20 +67,16 @@ enum Role {
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
-        let command = match self {
-            Self::Enroll(enroll) => return enroll.run(global).await,
-            other => other,
-        };
-        let mut operators = OperatorsClient::new(global.channel().await?);
-        match command {
-            Self::Add(add) => invited(global, answer(operators.add(add.request()).await)?),
-            Self::Invite { name } => invited(global, answer(operators.invite(InviteRequest { name }).await)?),
-            Self::List => list(global, &answer(operators.list(ListOperatorsRequest {}).await)?.operators),
+        let operators = async || Ok::<_, Refusal>(OperatorsClient::new(global.channel().await?));
+        match self {
+            Self::Enroll(enroll) => enroll.run(global).await,
+            Self::Add(add) => invited(global, answer(operators().await?.add(add.request()).await)?),
+            Self::Invite { name } => invited(global, answer(operators().await?.invite(InviteRequest { name }).await)?),
+            Self::List => list(global, &answer(operators().await?.list(ListOperatorsRequest {}).await)?.operators),
             Self::Remove { name, reason } => {
-                let removed = answer(operators.remove(RemoveOperatorRequest { name, reason }).await)?;
+                let removed = answer(operators().await?.remove(RemoveOperatorRequest { name, reason }).await)?;
                 global.printer().print(&json!({ "operator": document(&removed) }), || list_table(&[removed]))
             }
-            Self::Enroll(_) => unreachable!("done above"),
         }
     }
 }

@@ -66,6 +66,9 @@ pub fn exit(code: Code) -> u8 {
 
 impl Printer {
     /// Prints the document, or for people the table. A reader that went away is not an error.
+    ///
+    /// # Errors
+    /// stdout cannot be written for another reason, such as a full disk.
     pub fn print(self, document: &Value, table: impl FnOnce() -> String) -> Answer {
         let text = match self.0 {
             Format::Json => document.to_string(),
@@ -75,6 +78,9 @@ impl Printer {
     }
 
     /// Prints one line, or one table, as it is.
+    ///
+    /// # Errors
+    /// As [`Printer::print`].
     pub fn line(self, text: &str) -> Answer {
         let mut out = io::stdout().lock();
         match writeln!(out, "{text}").and_then(|()| out.flush()) {
@@ -124,7 +130,8 @@ pub fn given(text: &str) -> Option<&str> {
 pub fn sparse(document: Value) -> Value {
     match document {
         Value::Object(map) => {
-            Value::Object(map.into_iter().filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>())
+            let given = map.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(given.collect::<Map<_, _>>())
         }
         other => other,
     }
@@ -160,8 +167,13 @@ fn bare() -> Table {
     table
 }
 
+/// Without the padding around it; what is indented within stays so.
 fn trimmed(table: &Table) -> String {
-    table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
+    table
+        .lines()
+        .map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The text with control characters escaped: what others wrote does not steer this terminal.
@@ -214,7 +226,8 @@ mod tests {
     #[test]
     fn an_error_names_kind_reason_and_field() {
         let refusal = Refusal::from(Error::denied("scope_widened", "too wide").on("scope"));
-        let expected = json!({ "code": "denied", "message": "too wide", "detail": { "reason": "scope_widened", "field": "scope" } });
+        let detail = json!({ "reason": "scope_widened", "field": "scope" });
+        let expected = json!({ "code": "denied", "message": "too wide", "detail": detail });
         assert_eq!(error(&refusal), expected);
     }
 
@@ -222,6 +235,12 @@ mod tests {
     fn what_others_wrote_does_not_steer_the_terminal() {
         let table = rows(["purpose"], [["a\u{1b}[2Jb".to_owned()]]);
         assert!(!table.contains('\u{1b}') && table.contains("\\u{1b}[2Jb"), "{table:?}");
+    }
+
+    #[test]
+    fn lines_of_one_value_stay_below_each_other() {
+        let table = pairs([("detail", "{\n  1\n}"), ("empty", ""), ("seq", "7")]);
+        assert_eq!(table, "detail  {\n          1\n        }\nseq     7");
     }
 
     #[test]

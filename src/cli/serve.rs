@@ -35,9 +35,7 @@ pub struct Command {
 impl Command {
     /// Runs it; returns when it has drained.
     pub fn run(self, global: &Global) -> Answer {
-        note(
-            "warning: --dev is NOT FOR PRODUCTION: any registered agent may ask for any scope, and keys lie on this disk",
-        );
+        note("warning: --dev is NOT FOR PRODUCTION: any registered agent may ask for any scope");
         let home = home()?;
         let printer = global.printer();
         let config = Config {

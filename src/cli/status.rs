@@ -41,15 +41,14 @@ fn document(status: &GetStatusResponse) -> Value {
 fn table(status: &GetStatusResponse) -> String {
     let live = status.live.unwrap_or_default();
     let checkpoint = status.checkpoint.clone().unwrap_or_default();
+    let counts =
+        format!("{} agents, {} tasks, {} grants, {} tokens", live.agents, live.tasks, live.grants, live.tokens);
     pairs([
         ("trust domain", &status.trust_domain),
         ("ready", if status.ready { "yes" } else { "no" }),
         ("version", &status.version),
         ("store", &status.store),
-        (
-            "live",
-            &format!("{} agents, {} tasks, {} grants, {} tokens", live.agents, live.tasks, live.grants, live.tokens),
-        ),
+        ("live", &counts),
         ("log size", &checkpoint.size.to_string()),
         ("log root", &checkpoint.root),
     ])

@@ -16,7 +16,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  belay --identity ./planner task start 'review pull request 42' --ttl 30m")]
     Start(Start),
     /// End a task, and with it all its grants
-    #[command(after_help = "Example:\n  belay task end tsk_01k2x5d8e9f0g1h2j3k4m5n6p7 --reason 'merged'")]
+    #[command(after_help = "Example:\n  belay task end tsk_01m826b1x1ec8vm5xb46v44k2n --reason 'merged'")]
     End {
         /// The task
         id: String,

@@ -10,7 +10,7 @@ fn parse(line: &str) -> Result<Cli, clap::Error> {
 /// Splits at spaces, except within single quotes, as a shell does.
 fn words(line: &str) -> Vec<OsString> {
     let mut words = Vec::new();
-    for (at, part) in line.split('\'').enumerate() {
+    for (at, part) in line.replace("\\\n", "").split('\'').enumerate() {
         match at % 2 {
             0 => words.extend(part.split_whitespace().map(OsString::from)),
             _ => words.push(part.into()),
@@ -44,8 +44,8 @@ fn every_command_has_an_example_that_parses() {
     assert!(all.len() > 30, "{}", all.len());
     for command in all {
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let example =
-            help.strip_prefix("Example:\n  ").unwrap_or_else(|| panic!("{} has no example", command.get_name()));
+        let name = command.get_name();
+        let example = help.strip_prefix("Example:\n  ").unwrap_or_else(|| panic!("{name} has no example"));
         parse(example).unwrap_or_else(|error| panic!("{example}\n{error}"));
     }
 }
@@ -115,4 +115,10 @@ fn a_usage_error_is_json_where_json_was_asked_for() {
         assert!(wants_json(&words(line)), "{line}");
     }
     assert!(!wants_json(&words("belay -o table json")));
+}
+
+#[test]
+fn a_usage_error_on_one_line_still_names_the_flag() {
+    let message = first_paragraph(&parse("belay revoke grt_x").unwrap_err());
+    assert!(message.contains("--reason") && !message.contains('\n') && !message.starts_with("error"), "{message}");
 }

@@ -17,20 +17,20 @@ use crate::wire::v1::{IssueTokenRequest, Token, VerifyTokenRequest, VerifyTokenR
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Issue a token for a grant that one holds, as an agent
-    #[command(after_help = "Example:\n  belay --identity ./coder token issue --grant grt_01k2x5d8e9f0g1h2j3k4m5n6p7")]
+    #[command(after_help = "Example:\n  belay --identity ./coder token issue --grant grt_01m826b20gfdtagbpvxzh7napv")]
     Issue(Issue),
     /// Ask the broker whether a token is good now; exit 3 if it is not
     #[command(after_help = "Example:\n  belay token verify @token.txt")]
     Verify {
         /// The token, `@FILE`, or `-` for stdin
-        #[arg(value_name = "TOKEN|@FILE|-", allow_hyphen_values = true)]
+        #[arg(value_name = "TOKEN|@FILE|-")]
         token: Secret,
     },
     /// Read a token here, without checking anything
     #[command(after_help = "Example:\n  belay token inspect @token.txt")]
     Inspect {
         /// The token, `@FILE`, or `-` for stdin
-        #[arg(value_name = "TOKEN|@FILE|-", allow_hyphen_values = true)]
+        #[arg(value_name = "TOKEN|@FILE|-")]
         token: Secret,
     },
 }
@@ -50,11 +50,6 @@ pub struct Issue {
 }
 
 impl Command {
-    /// Whether it needs a broker.
-    pub fn is_local(&self) -> bool {
-        matches!(self, Self::Inspect { .. })
-    }
-
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
         match self {
@@ -110,9 +105,7 @@ fn verdict_document(verdict: &VerifyTokenResponse) -> Value {
 
 fn inspected(global: &Global, token: &str) -> Answer {
     let (header, claims) = unverified(token)?;
-    note(
-        "warning: NOT VERIFIED. Neither the signature, nor the times, nor revocation was checked; anybody can write this.",
-    );
+    note("warning: NOT VERIFIED: neither the signature, nor the times, nor revocation; anybody can write this");
     let document = json!({ "verified": false, "header": header, "claims": claims });
     global.printer().print(&document, || pretty(&document))
 }

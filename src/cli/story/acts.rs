@@ -58,11 +58,9 @@ pub async fn enroll(stage: &Stage, name: &str) -> Act<()> {
 
 pub async fn start(stage: &Stage) -> Act<String> {
     let task = stage.run(Some("planner"), &["task", "start", PURPOSE, "--ttl", "30m"], "").await?.done()?;
-    ensure!(
-        task["task"]["agent"] == "planner" && task["task"]["state"] == "active",
-        "the task is not planner's: {task}"
-    );
-    Ok((text(&task, "/task/id")?.to_owned(), format!("\"{PURPOSE}\"")))
+    let task = &task["task"];
+    ensure!(task["agent"] == "planner" && task["state"] == "active", "the task is not planner's: {task}");
+    Ok((text(task, "/id")?.to_owned(), format!("\"{PURPOSE}\"")))
 }
 
 pub async fn request(stage: &Stage, task: &str) -> Act<(String, Held)> {
@@ -75,10 +73,8 @@ pub async fn request(stage: &Stage, task: &str) -> Act<(String, Held)> {
 
 pub async fn delegate(stage: &Stage, root: &str) -> Act<String> {
     let granted = handed_on(stage, root, CODER_SCOPE).await?.done()?;
-    ensure!(
-        granted["grant"]["parent"] == root && granted["grant"]["agent"] == "coder",
-        "it is not coder's, below the root"
-    );
+    let grant = &granted["grant"];
+    ensure!(grant["parent"] == root && grant["agent"] == "coder", "it is not coder's, below the root: {grant}");
     ensure!(granted.get("token").is_none(), "a delegation hands out no token");
     Ok((text(&granted, "/grant/id")?.to_owned(), CODER_SCOPE.to_owned()))
 }
@@ -139,7 +135,7 @@ pub async fn regrow(stage: &Stage, cast: &Cast) -> Act<()> {
     Ok(((), format!("{} attempts, {} refusals: grant_revoked", tries.len(), tries.len())))
 }
 
-/// The tree's events, as lines. A decided call is recorded moments after its answer, so this waits a little.
+/// The tree's events, as lines. A decided call is recorded moments after its answer: this waits a little.
 pub async fn audit(stage: &Stage, cast: &Cast) -> Act<Vec<String>> {
     let wanted = [("grant_issued", 2), ("token_issued", 2), ("invoked", 5), ("revoked", 1)];
     for _ in 0..20 {
@@ -150,10 +146,8 @@ pub async fn audit(stage: &Stage, cast: &Cast) -> Act<Vec<String>> {
             let whole = listed.to_string();
             let leaked = [&cast.planner, &cast.coder].iter().any(|held| whole.contains(&held.token));
             ensure!(!leaked, "the log holds a token");
-            return Ok((
-                events.iter().map(told).collect(),
-                format!("{} events in this tree, no secret in them", events.len()),
-            ));
+            let detail = format!("{} events in this tree, no secret in them", events.len());
+            return Ok((events.iter().map(told).collect(), detail));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -162,8 +156,8 @@ pub async fn audit(stage: &Stage, cast: &Cast) -> Act<Vec<String>> {
 
 pub async fn why(stage: &Stage, cast: &Cast) -> Act<()> {
     let why = stage.run(None, &["why", &cast.coder.id], "").await?.done()?;
-    let chain: Vec<_> =
-        why["chain"].as_array().into_iter().flatten().filter_map(|link| link["agent"].as_str()).collect();
+    let links = why["chain"].as_array().into_iter().flatten();
+    let chain: Vec<_> = links.filter_map(|link| link["agent"].as_str()).collect();
     ensure!(chain == ["planner", "coder"], "the chain is another: {chain:?}");
     ensure!(why["purpose"] == PURPOSE, "the purpose is another: {}", why["purpose"]);
     Ok(((), format!("{} for \"{PURPOSE}\"", chain.join(" → "))))
@@ -208,8 +202,12 @@ fn shown([tool, action, resource]: Call) -> String {
 /// Who, what, to whom.
 fn told(event: &Value) -> String {
     let word = |key: &str| event[key].as_str().unwrap_or_default();
-    let decision = event["detail"]["decision"].as_str().unwrap_or_default();
-    let line =
-        format!("{:>4}  {:<18} {:<14} {:<9} {decision}", event["seq"], word("actor"), word("kind"), word("agent"));
+    let decision = match event["detail"]["allowed"].as_bool() {
+        Some(true) => "allow",
+        Some(false) => "deny",
+        None => "",
+    };
+    let (actor, kind, agent) = (word("actor"), word("kind"), word("agent"));
+    let line = format!("{:>4}  {actor:<18} {kind:<14} {agent:<9} {decision}", event["seq"]);
     line.trim_end().to_owned()
 }

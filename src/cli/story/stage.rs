@@ -188,7 +188,7 @@ mod tests {
     async fn a_dropped_stage_leaves_neither_process_nor_directory() {
         let home = tempfile::tempdir().unwrap();
         let place = home.path().to_owned();
-        let broker = Command::new("sleep").arg("600").spawn().unwrap();
+        let broker = Command::new("sleep").arg("30").spawn().unwrap();
         let id = broker.id().unwrap();
         drop(Stage { broker, home, belay: PathBuf::new(), addr: String::new() });
         assert!(!place.exists() && !Path::new(&format!("/proc/{id}/fd/0")).exists());
