@@ -113,6 +113,7 @@ pub fn document(event: &Event) -> Value {
         "tree": given(&event.tree),
         "detail": given(&event.detail).map_or_else(|| json!({}), parsed),
         "request_id": given(&event.request_id),
+        "summary": given(&event.summary),
         "leaf": given(&event.leaf),
     }))
 }
@@ -120,11 +121,10 @@ pub fn document(event: &Event) -> Value {
 /// Events as a table.
 pub fn list_table(events: &[Event]) -> String {
     let row = |event: &Event| {
-        let [at, kind, actor, agent, grant] =
-            [&event.at, &event.kind, &event.actor, &event.agent, &event.grant].map(Clone::clone);
-        [event.seq.to_string(), at, kind, actor, agent, grant]
+        let [at, kind, actor, summary] = [&event.at, &event.kind, &event.actor, &event.summary].map(Clone::clone);
+        [event.seq.to_string(), at, kind, actor, summary]
     };
-    rows(["SEQ", "AT", "KIND", "ACTOR", "AGENT", "GRANT"], events.iter().map(row))
+    rows(["SEQ", "AT", "KIND", "ACTOR", "WHAT"], events.iter().map(row))
 }
 
 fn table(event: &Event) -> String {
@@ -134,6 +134,7 @@ fn table(event: &Event) -> String {
         ("kind", &event.kind),
         ("actor", &event.actor),
         ("agent", &event.agent),
+        ("what", &event.summary),
         ("grant", &event.grant),
         ("tree", &event.tree),
         ("request", &event.request_id),

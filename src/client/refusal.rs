@@ -118,9 +118,10 @@ mod tests {
 
     #[test]
     fn the_brokers_word_field_and_request_id_arrive() {
-        let metadata = [("field", "scopes"), ("request_id", "r-1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let metadata = [("field".to_owned(), "scopes".to_owned())];
         let details = ErrorDetails::with_error_info("scope_widened", "belay", metadata);
-        let status = Status::with_error_details(tonic::Code::PermissionDenied, "wider than its parent", details);
+        let mut status = Status::with_error_details(tonic::Code::PermissionDenied, "wider than its parent", details);
+        status.metadata_mut().insert("x-request-id", "r-1".parse().unwrap());
         let refusal = Refusal::from(status);
         assert_eq!((refusal.code, refusal.reason.as_str()), (Code::Denied, "scope_widened"));
         assert_eq!((refusal.field.as_deref(), refusal.request_id.as_deref()), (Some("scopes"), Some("r-1")));

@@ -121,8 +121,10 @@ pub struct Key {
     /// What it signs; nothing else.
     pub purpose: Purpose,
     /// The public key: an uncompressed P-256 point.
+    #[serde(serialize_with = "base64")]
     pub public: Vec<u8>,
     /// For an authority: its self-signed certificate (DER).
+    #[serde(serialize_with = "base64_if_any")]
     pub certificate: Option<Vec<u8>>,
     /// The sealed private key, by the digest of its blob.
     pub sealed: Digest,
@@ -305,7 +307,22 @@ impl From<Actor> for String {
     }
 }
 
+/// Base64 for people; for machines the bytes, as they are read again.
 fn base64<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
     use base64::Engine as _;
-    s.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
+    if s.is_human_readable() {
+        s.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
+    } else {
+        bytes.serialize(s)
+    }
+}
+
+fn base64_if_any<S: serde::Serializer>(bytes: &Option<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
+    struct Text<'a>(&'a [u8]);
+    impl Serialize for Text<'_> {
+        fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+            base64(self.0, s)
+        }
+    }
+    bytes.as_deref().map(Text).serialize(s)
 }

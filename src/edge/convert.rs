@@ -86,7 +86,7 @@ pub(super) fn grant(grant: &Grant, state: GrantState, reason: &str) -> v1::Grant
         limits: Some(v1::Limits { max_depth: u32::try_from(MAX_CHAIN).unwrap_or(u32::MAX) }),
         owner: grant.owner.to_string(),
         subject: grant.subject.as_ref().map_or_else(String::new, ToString::to_string),
-        reason: reason.to_owned(),
+        reason: if state == GrantState::Active { String::new() } else { reason.to_owned() },
     }
 }
 
@@ -105,5 +105,6 @@ pub(super) fn event(found: &Found) -> v1::Event {
         detail: detail.map_or_else(|| "{}".to_owned(), |value| value.to_string()),
         request_id: found.entry.request_id.clone(),
         leaf: found.leaf.to_string(),
+        summary: super::summary::of(body),
     }
 }

@@ -8,6 +8,7 @@ mod http;
 mod identity;
 mod operators;
 mod status;
+mod summary;
 mod tasks;
 mod tokens;
 

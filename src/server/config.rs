@@ -52,7 +52,7 @@ impl Config {
     /// It is not TOML, a key is unknown, missing or of the wrong type, or both listeners share an address.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line = 1 + error.span().map_or(0, |span| text[..span.start].matches('\n').count());
             let why = error.message().lines().collect::<Vec<_>>().join(", ");
             Error::new(Code::Invalid, "configuration", format!("configuration, line {line}: {why}"))
         })?;

@@ -202,12 +202,5 @@ fn shown([tool, action, resource]: Call) -> String {
 /// Who, what, to whom.
 fn told(event: &Value) -> String {
     let word = |key: &str| event[key].as_str().unwrap_or_default();
-    let decision = match event["detail"]["allowed"].as_bool() {
-        Some(true) => "allow",
-        Some(false) => "deny",
-        None => "",
-    };
-    let (actor, kind, agent) = (word("actor"), word("kind"), word("agent"));
-    let line = format!("{:>4}  {actor:<18} {kind:<14} {agent:<9} {decision}", event["seq"]);
-    line.trim_end().to_owned()
+    format!("{:>4}  {:<14} {:<13} {}", event["seq"], word("actor"), word("kind"), word("summary"))
 }

@@ -1,0 +1,46 @@
+//! An event in one line, for whoever reads the audit: to whom, what, why.
+
+use crate::domain::event::{Body, Invocation, Revocation};
+
+/// The line.
+pub(super) fn of(body: &Body) -> String {
+    match body {
+        Body::Origin(origin) => format!("the log of {} begins", origin.trust_domain),
+        Body::KeyAdded(key) => format!("{} key {}", key.purpose, key.kid),
+        Body::AgentRegistered { agent, .. } => format!("{}, owned by {}: {}", agent.name, agent.owner, agent.purpose),
+        Body::AgentStatusChanged { name, status, reason } => format!("{name} is {status}: {reason}"),
+        Body::OperatorAdded { operator, .. } => {
+            let roles: Vec<&str> = operator.roles.iter().map(|role| role.as_str()).collect();
+            format!("{} as {}", operator.name, roles.join(", "))
+        }
+        Body::OperatorRemoved { name, reason } => format!("{name}: {reason}"),
+        Body::Invited { join } => format!("{} {}", join.kind, join.name),
+        Body::IdentityRecorded { identity, .. } => {
+            format!("{} for {} {} until {}", identity.id, identity.kind, identity.name, identity.not_after)
+        }
+        Body::IdentitySigned { id, .. } => id.to_string(),
+        Body::TaskStarted { task } => format!("{} by {}: {}", task.id, task.agent, task.purpose),
+        Body::TaskEnded { id, reason, .. } => format!("{id}: {reason}"),
+        Body::GrantIssued { grant } => {
+            let scopes: Vec<String> = grant.scopes.iter().map(ToString::to_string).collect();
+            format!("{} to {}: {}", grant.id, grant.agent, scopes.join(" "))
+        }
+        Body::GrantRenewed { id, expires_at, .. } => format!("{id} until {expires_at}"),
+        Body::GrantStatusChanged { id, status, reason, .. } => format!("{id} is {status}: {reason}"),
+        Body::TokenIssued { token } => format!("{} under {} for {}", token.id, token.grant, token.audience),
+        Body::Revoked(revocation) => revoked(revocation),
+        Body::Invoked(invocation) => invoked(invocation),
+        Body::SnapshotTaken { seq, .. } => format!("of the state at {seq}"),
+    }
+}
+
+fn revoked(revocation: &Revocation) -> String {
+    let Revocation { target, reason, cut, .. } = revocation;
+    format!("{target}: {reason} ({} grants, {} tokens)", cut.grants, cut.tokens)
+}
+
+fn invoked(invocation: &Invocation) -> String {
+    let verdict = if invocation.allowed { "allow" } else { "deny" };
+    let call = invocation.call.as_ref().map_or_else(String::new, ToString::to_string);
+    format!("{verdict} {call}: {}", invocation.reasons.join(", "))
+}
