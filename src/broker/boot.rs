@@ -41,8 +41,9 @@ impl Broker {
     /// The store is damaged or of another trust domain, or the master key is not the one it was sealed with.
     pub async fn open(foundation: Foundation, directory: &Path) -> Result<Self, Error> {
         let Foundation { store, clock, seeds, snapshot_every, trust_domain, issuer, address } = foundation;
-        let master = MasterKey::load_or_create(&directory.join("master.key"))?;
         let ledger = Arc::new(Ledger::open(store, clock, seeds, snapshot_every)?);
+        let sealed = ledger.view(|view| view.keys().next().is_some());
+        let master = MasterKey::open(&directory.join("master.key"), sealed)?;
         let origin = begin(&ledger, trust_domain, issuer).await?;
         for purpose in [Purpose::Authority, Purpose::Token] {
             ensure_key(&ledger, purpose, &master, &origin).await?;

@@ -20,14 +20,18 @@ const LENGTH: usize = 32;
 pub struct MasterKey(Zeroizing<[u8; LENGTH]>);
 
 impl MasterKey {
-    /// Reads the key at `path`; if there is no file, makes one (0600) that is durable before this returns.
+    /// Reads the key at `path`. If there is none, and nothing is `sealed` under one yet, makes one (0600) that
+    /// is durable before this returns.
     ///
     /// # Errors
-    /// The file is a symbolic link, not a file, not exactly 32 bytes, or open to group or others; or the
-    /// file system refuses.
-    pub fn load_or_create(path: &Path) -> Result<Self, Error> {
+    /// The file is missing though keys are sealed under it, is a symbolic link, not a file, not exactly 32
+    /// bytes, or open to group or others; or the file system refuses.
+    pub fn open(path: &Path, sealed: bool) -> Result<Self, Error> {
         match Self::load(path)? {
             Some(key) => Ok(key),
+            None if sealed => {
+                Err(refused(path, "is missing, and the ledger's keys are sealed under it; bring it back"))
+            }
             None => Self::create(path),
         }
     }
@@ -103,19 +107,27 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn message(path: &Path) -> String {
-        MasterKey::load_or_create(path).expect_err("it is to be refused").message
+        MasterKey::open(path, false).expect_err("it is to be refused").message
     }
 
     #[test]
     fn a_master_key_is_made_once_for_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
-        let made = MasterKey::load_or_create(&path).unwrap();
+        let made = MasterKey::open(&path, false).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(MasterKey::load_or_create(&path).unwrap().bytes(), made.bytes());
+        assert_eq!(MasterKey::open(&path, false).unwrap().bytes(), made.bytes());
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
-        let other = MasterKey::load_or_create(&folder.path().join("other.key")).unwrap();
+        let other = MasterKey::open(&folder.path().join("other.key"), false).unwrap();
         assert_ne!(other.bytes(), made.bytes());
+    }
+
+    #[test]
+    fn a_master_key_that_is_missing_is_not_replaced_by_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let error = MasterKey::open(&path, true).expect_err("keys are sealed under the one that is missing");
+        assert!(error.message.contains("bring it back") && !path.exists(), "{error}");
     }
 
     #[test]
@@ -130,7 +142,7 @@ mod tests {
     fn a_master_key_that_others_may_touch_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
-        drop(MasterKey::load_or_create(&path).unwrap());
+        drop(MasterKey::open(&path, false).unwrap());
         for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o777] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let message = message(&path);
@@ -139,7 +151,7 @@ mod tests {
             }
         }
         fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
-        assert!(MasterKey::load_or_create(&path).is_ok());
+        assert!(MasterKey::open(&path, false).is_ok());
     }
 
     #[test]
@@ -151,7 +163,7 @@ mod tests {
             fs::set_permissions(at("length"), Permissions::from_mode(0o600)).unwrap();
             assert!(message(&at("length")).contains(&format!("holds {length} bytes")));
         }
-        drop(MasterKey::load_or_create(&at("real")).unwrap());
+        drop(MasterKey::open(&at("real"), false).unwrap());
         symlink(at("real"), at("link")).unwrap();
         assert!(message(&at("link")).contains("symbolic link"));
         symlink(at("nowhere"), at("dangling")).unwrap();

@@ -24,7 +24,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_123);
 
 pub(super) fn master() -> MasterKey {
     let folder = tempfile::tempdir().unwrap();
-    MasterKey::load_or_create(&folder.path().join("master.key")).unwrap()
+    MasterKey::open(&folder.path().join("master.key"), false).unwrap()
 }
 
 pub(super) fn origin(trust_domain: &str, epoch: &str) -> Origin {
