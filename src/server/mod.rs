@@ -130,7 +130,7 @@ async fn open(config: &Config, grpc: SocketAddr) -> anyhow::Result<Broker> {
     Ok(Broker::open(foundation, &config.data).await?)
 }
 
-/// The data directory: its owner's alone.
+/// The data directory: made for its owner alone. What is in it has mode 0600; nobody else may put files there.
 fn make_private(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     let failed = |error: std::io::Error| {
@@ -138,9 +138,9 @@ fn make_private(path: &Path) -> Result<(), Error> {
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    if mode & 0o022 != 0 {
         let message = format!(
-            "data directory {0} has mode {1:o}; others could read it: chmod 700 {0}",
+            "data directory {0} has mode {1:o}; others could put files there: chmod 700 {0}",
             path.display(),
             mode & 0o777
         );
