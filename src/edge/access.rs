@@ -98,7 +98,6 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Audit/Why", No, With(ReadAudit)),
         row("/belay.v1.Status/Get", No, With(Read)),
         open("/grpc.health.v1.Health/Check"),
-        open("/grpc.health.v1.Health/List"),
         open("/grpc.health.v1.Health/Watch"),
     ]
 };

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says so by failing, and makes its own world"
 )]
 
+mod access;
 mod connection;
 mod smoke;
 mod support;

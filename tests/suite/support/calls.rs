@@ -1,0 +1,210 @@
+//! Calls on the real binary without its command line: typed or as raw bytes, as anybody.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+
+use belay::cli::output::exit;
+use belay::client::{Identity, Refusal, client_config, connect, identity, joining_config};
+use belay::domain::digest::Digest;
+use belay::wire::v1;
+use prost::bytes::{Buf as _, BufMut as _};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use super::process::Broker;
+
+/// What a call comes to.
+pub type Answer<T> = Result<Response<T>, Status>;
+
+impl Broker {
+    /// A connection that shows the identity in `directory`.
+    pub async fn channel_as(&self, directory: &Path) -> Result<Channel, Refusal> {
+        connect(&self.addr, client_config(&Identity::load(directory).unwrap()).unwrap()).await
+    }
+
+    /// A connection of the development operator.
+    pub async fn channel(&self) -> Channel {
+        self.channel_as(&self.home.join("operator")).await.unwrap()
+    }
+
+    /// A connection that shows no certificate.
+    pub async fn channel_of_nobody(&self) -> Channel {
+        connect(&self.addr, joining_config(Digest::of(&self.authority())).unwrap()).await.unwrap()
+    }
+
+    /// The certificate of the broker's CA (DER).
+    pub fn authority(&self) -> Vec<u8> {
+        Identity::load(&self.home.join("operator")).unwrap().authorities()[0].to_vec()
+    }
+
+    /// Adds and enrolls an operator: the directory of its identity.
+    pub async fn operator(&self, name: &str, roles: &[&str]) -> PathBuf {
+        let roles = roles.iter().map(ToString::to_string).collect();
+        let mut operators = v1::operators_client::OperatorsClient::new(self.channel().await);
+        let added = operators.add(v1::AddOperatorRequest { name: name.to_owned(), roles }).await.unwrap().into_inner();
+        self.enrolled(name, &added.join_token).await
+    }
+
+    /// Registers and enrolls an agent without the command line: the directory of its identity.
+    pub async fn enroll_agent(&self, name: &str) -> PathBuf {
+        let token = self.registered(name).await;
+        self.enrolled(name, &token).await
+    }
+
+    /// Registers an agent: its join token.
+    pub async fn registered(&self, name: &str) -> String {
+        let mut agents = v1::agents_client::AgentsClient::new(self.channel().await);
+        agents.register(registration(name)).await.unwrap().into_inner().join_token
+    }
+
+    async fn enrolled(&self, name: &str, join_token: &str) -> PathBuf {
+        let (key, csr) = identity::request(None).unwrap();
+        let enrolled = enroll(self.channel_of_nobody().await, join_token, csr).await.unwrap().into_inner();
+        let directory = self.home.join(name);
+        Identity::save(&directory, &enrolled.certificate, &key, &enrolled.authority, false).unwrap();
+        directory
+    }
+
+    /// How many events the log has.
+    pub async fn log_size(&self, channel: &Channel) -> u64 {
+        let mut status = v1::status_client::StatusClient::new(channel.clone());
+        status.get(v1::GetStatusRequest {}).await.unwrap().into_inner().seq
+    }
+}
+
+/// An agent to be registered, with nothing wrong about it.
+pub fn registration(name: &str) -> v1::RegisterAgentRequest {
+    let text = |text: &str| text.to_owned();
+    v1::RegisterAgentRequest { name: text(name), owner: text("team"), purpose: text("testing"), ..Default::default() }
+}
+
+/// Turns a join token and a certificate request into an identity.
+pub async fn enroll(channel: Channel, join_token: &str, csr: Vec<u8>) -> Answer<v1::EnrollResponse> {
+    let request = v1::EnrollRequest { join_token: join_token.to_owned(), csr };
+    v1::identity_client::IdentityClient::new(channel).enroll(request).await
+}
+
+/// What an agent does, over one connection.
+#[derive(Clone)]
+pub struct Acting(pub Channel);
+
+impl Acting {
+    /// As the agent whose identity is in `directory`.
+    pub async fn with(broker: &Broker, directory: &Path) -> Self {
+        Self(broker.channel_as(directory).await.unwrap())
+    }
+
+    /// Starts a task of an hour: its id.
+    pub async fn task(&self) -> String {
+        let request = v1::StartTaskRequest { purpose: "testing".to_owned(), ..Default::default() };
+        v1::tasks_client::TasksClient::new(self.0.clone()).start(request).await.unwrap().into_inner().id
+    }
+
+    pub async fn request(&self, request: v1::RequestGrantRequest) -> Answer<v1::GrantResponse> {
+        v1::grants_client::GrantsClient::new(self.0.clone()).request(request).await
+    }
+
+    pub async fn delegate(&self, request: v1::DelegateRequest) -> Answer<v1::GrantResponse> {
+        v1::grants_client::GrantsClient::new(self.0.clone()).delegate(request).await
+    }
+
+    /// A root grant of `db:read@**` with a token: the grant's id, the token's id, the token.
+    pub async fn granted(&self) -> (String, String, String) {
+        let task = self.task().await;
+        let scopes = vec!["db:read@**".to_owned()];
+        let request = v1::RequestGrantRequest { task, scopes, token: true, ..Default::default() };
+        let granted = self.request(request).await.unwrap().into_inner();
+        let token = granted.token.unwrap();
+        (granted.grant.unwrap().id, token.id, token.token)
+    }
+
+    pub async fn issue(&self, grant: &str) -> Answer<v1::Token> {
+        let request = v1::IssueTokenRequest { grant: grant.to_owned(), ..Default::default() };
+        v1::tokens_client::TokensClient::new(self.0.clone()).issue(request).await
+    }
+
+    /// What a check of a token says: empty if it is active, else why not.
+    pub async fn verify(&self, token: &str) -> String {
+        let request = v1::VerifyTokenRequest { token: token.to_owned() };
+        v1::tokens_client::TokensClient::new(self.0.clone()).verify(request).await.unwrap().into_inner().reason
+    }
+
+    /// The code of the decision on `db:read@orders`: `in_scope` if it is allowed.
+    pub async fn decided(&self, token: &str) -> String {
+        let [token, tool, action, resource] = [token, "db", "read", "orders"].map(str::to_owned);
+        let request = v1::AuthorizeRequest { token, tool, action, resource };
+        let mut decisions = v1::decisions_client::DecisionsClient::new(self.0.clone());
+        let decided = decisions.authorize(request).await.unwrap().into_inner();
+        assert_eq!(decided.decision == "allow", decided.reasons[0].code == "in_scope", "{decided:?}");
+        decided.reasons[0].code.clone()
+    }
+
+    pub async fn revoke(&self, target: &str) -> Answer<v1::RevokeResponse> {
+        let request = v1::RevokeRequest { target: target.to_owned(), reason: "testing".to_owned(), dry_run: false };
+        v1::revocations_client::RevocationsClient::new(self.0.clone()).revoke(request).await
+    }
+}
+
+/// Holds if a call was refused with this gRPC code and reason, in one line that begins in lower case and
+/// that the command line turns into this exit code.
+pub fn refused<T: Debug>(what: impl Debug, answer: Answer<T>, code: Code, reason: &str, exits: u8) -> Refusal {
+    let status = answer.map(Response::into_inner).expect_err(&format!("{what:?} was accepted"));
+    assert_eq!(status.code(), code, "{what:?}: {status}");
+    let message = status.message().to_owned();
+    assert!(is_clear(&message), "{what:?}: {message:?}");
+    let refusal = Refusal::from(status);
+    assert_eq!((refusal.reason.as_str(), exit(refusal.code)), (reason, exits), "{what:?}: {refusal}");
+    refusal
+}
+
+/// Whether a message is one line for a reader: not empty, not a sentence with a capital, not cut off.
+pub fn is_clear(message: &str) -> bool {
+    let first = message.chars().next();
+    first.is_some_and(|c| !c.is_uppercase()) && !message.contains(char::is_control) && message.len() < 600
+}
+
+/// Calls `rpc` with these bytes as its message, and waits for the first message of the answer.
+pub async fn raw(channel: &Channel, rpc: &str, body: Vec<u8>) -> Result<Vec<u8>, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let answer = grpc.server_streaming(Request::new(body), rpc.parse().unwrap(), Bytes).await?;
+    answer.into_inner().message().await.map(Option::unwrap_or_default)
+}
+
+/// Messages as the bytes that they are.
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, input: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(input.copy_to_bytes(input.remaining()).to_vec()))
+    }
+}
