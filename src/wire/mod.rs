@@ -1,6 +1,7 @@
 //! Generated protobuf, and its conversions to and from the domain.
 
 mod log;
+mod secret;
 
 /// The broker's own interface, `belay.v1`.
 #[expect(missing_docs, clippy::allow_attributes_without_reason, clippy::missing_errors_doc, reason = "generated")]

@@ -10,5 +10,6 @@
 
 mod access;
 mod connection;
+mod secrets;
 mod smoke;
 mod support;

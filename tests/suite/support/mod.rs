@@ -1,6 +1,7 @@
 //! What the tests stand on: a ledger whose clock they turn, and the real binary.
 
 pub mod calls;
+pub mod data;
 pub mod process;
 pub mod world;
 
