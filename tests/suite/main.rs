@@ -9,6 +9,8 @@
 )]
 
 mod access;
+mod bad_certificates;
+mod bad_enrolment;
 mod connection;
 mod secrets;
 mod smoke;

@@ -1,0 +1,180 @@
+//! Client certificates that are not good, made with the key of the broker's own CA: even what TLS accepts
+//! speaks for nobody unless this broker issued it, to exactly one party, and the log knows it.
+
+use std::path::{Path, PathBuf};
+
+use belay::client::Identity;
+use belay::domain::entropy::Entropy;
+use belay::domain::event::Purpose;
+use belay::domain::id::CertificateId;
+use belay::domain::time::Timestamp;
+use belay::wire::v1;
+use rcgen::{
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType, SerialNumber, date_time_ymd,
+};
+use tonic::{Code, Response};
+
+use crate::support::calls::{raw, refused};
+use crate::support::data::Data;
+use crate::support::process::Broker;
+
+/// The broker's CA in the hands of a test.
+struct Forger {
+    issuer: Issuer<'static, KeyPair>,
+    authority: Vec<u8>,
+    home: PathBuf,
+}
+
+impl Forger {
+    fn of(broker: &Broker) -> Self {
+        let (record, pkcs8) = Data::read(&broker.home.join("dev")).key(Purpose::Authority);
+        let authority = record.certificate.unwrap();
+        let key = KeyPair::try_from(pkcs8).unwrap();
+        let issuer = Issuer::from_ca_cert_der(&authority.clone().into(), key).unwrap();
+        Self { issuer, authority, home: broker.home.clone() }
+    }
+
+    /// An identity directory with a certificate for an agent `ana`, changed as told.
+    fn forge(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> PathBuf {
+        let key = KeyPair::generate().unwrap();
+        let serial = CertificateId::mint(Timestamp::from_seconds(1_795_000_000), &mut Entropy::from_seed([1; 32]));
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![uri("spiffe://belay.dev/agent/ana")];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(SerialNumber::from_slice(serial.uuid().as_bytes()));
+        change(&mut params);
+        let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        let directory = self.home.join(name.replace(' ', "-"));
+        Identity::save(&directory, &der, &key.serialize_pem(), &self.authority, false).unwrap();
+        directory
+    }
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+fn dns(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().unwrap())
+}
+
+#[tokio::test]
+async fn a_certificate_speaks_only_for_whom_the_log_knows_by_it() {
+    let broker = Broker::start();
+    let genuine = broker.enroll_agent("ana").await;
+    let forger = Forger::of(&broker);
+    let operator = broker.channel().await;
+    let size = broker.log_size(&operator).await;
+    let ana = || uri("spiffe://belay.dev/agent/ana");
+    let names: [(&str, Vec<SanType>); 10] = [
+        ("another trust domain", vec![uri("spiffe://evil.dev/agent/ana")]),
+        ("no name", vec![]),
+        ("no URI", vec![dns("ana.belay.dev")]),
+        ("two URIs", vec![ana(), uri("spiffe://belay.dev/agent/bob")]),
+        ("the same twice", vec![ana(), ana()]),
+        ("URI and DNS", vec![ana(), dns("localhost")]),
+        ("a server", vec![uri("spiffe://belay.dev/server/node")]),
+        ("a longer path", vec![uri("spiffe://belay.dev/agent/ana/x")]),
+        ("the domain alone", vec![uri("spiffe://belay.dev")]),
+        ("no SPIFFE ID", vec![uri("https://belay.dev/agent/ana")]),
+    ];
+    for (what, names) in names {
+        let forged = forger.forge(what, |params| {
+            params.subject_alt_names = names;
+            params.distinguished_name.push(DnType::CommonName, "spiffe://belay.dev/agent/ana");
+        });
+        let channel = broker.channel_as(&forged).await.unwrap();
+        let answer = raw(&channel, "/belay.v1.Tasks/List", Vec::new()).await.map(Response::new);
+        refused(what, answer, Code::Unauthenticated, "certificate_refused", 6);
+    }
+    let real = Identity::load(&genuine).unwrap();
+    let (_, read) = x509_parser::parse_x509_certificate(real.certificate()).unwrap();
+    let serial = SerialNumber::from_slice(read.raw_serial());
+    // The shape is right, and TLS accepts it: what is missing is the log's word.
+    for (what, reason, serial) in [
+        ("never issued", "certificate_unknown", None),
+        ("ana's serial with another key", "certificate_unknown", Some(serial)),
+        ("a serial of another kind", "certificate_refused", Some(SerialNumber::from_slice(&[1; 16]))),
+        ("a short serial", "certificate_refused", Some(SerialNumber::from_slice(&[9; 8]))),
+    ] {
+        let forged = forger.forge(what, |params| params.serial_number = serial.or(params.serial_number.take()));
+        let channel = broker.channel_as(&forged).await.unwrap();
+        let answer = raw(&channel, "/belay.v1.Tasks/List", Vec::new()).await.map(Response::new);
+        refused(what, answer, Code::Unauthenticated, reason, 6);
+    }
+    let root = forger.forge("an operator", |params| {
+        params.subject_alt_names = vec![uri("spiffe://belay.dev/operator/dev")];
+    });
+    let answer = raw(&broker.channel_as(&root).await.unwrap(), "/belay.v1.Agents/List", Vec::new()).await;
+    refused("a forged operator", answer.map(Response::new), Code::Unauthenticated, "certificate_unknown", 6);
+
+    raw(&broker.channel_as(&genuine).await.unwrap(), "/belay.v1.Tasks/List", Vec::new()).await.unwrap();
+    assert_eq!(broker.log_size(&operator).await, size);
+}
+
+#[tokio::test]
+async fn a_certificate_out_of_time_or_use_ends_at_the_handshake() {
+    let broker = Broker::start();
+    let forger = Forger::of(&broker);
+    let list = |identity: &Path| broker.run_as(identity, &["task", "list"]);
+    let expired = forger.forge("expired", |params| params.not_after = date_time_ymd(2020, 1, 1));
+    let early = forger.forge("early", |params| params.not_before = date_time_ymd(4000, 1, 1));
+    let server = forger.forge("server", |params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    for (directory, why) in [(expired, "expired"), (early, "not yet valid"), (server, "not made for a client")] {
+        let error = list(&directory).err(6);
+        assert_eq!(error["detail"]["reason"], "tls_refused", "{error}");
+        assert!(error["message"].as_str().unwrap().contains(why), "{error}");
+    }
+    assert_eq!(list(&forger.forge("good", |_| {})).err(6)["detail"]["reason"], "certificate_unknown");
+    assert_eq!(list(&broker.agent("ana")).ok()["tasks"], serde_json::json!([]));
+}
+
+#[test]
+fn an_identity_is_whole_private_and_of_this_broker() {
+    let (broker, other) = (Broker::start(), Broker::start());
+    let ana = broker.agent("ana");
+    let list = |identity: &Path| broker.run_as(identity, &["task", "list"]);
+    list(&ana).ok();
+    let missing = list(&broker.home.join("nobody")).err(6);
+    assert_eq!(missing["detail"]["reason"], "no_identity");
+    assert!(missing["message"].as_str().unwrap().contains("belay agent enroll"), "{missing}");
+    assert_eq!(list(&other.agent("ana")).err(6)["detail"]["reason"], "tls_refused");
+    let file = |name: &str| ana.join(name);
+    let mode = |mode: u32| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(file("key.pem"), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o644);
+    let loose = list(&ana).err(2);
+    assert_eq!(loose["detail"]["reason"], "loose_key_mode");
+    assert!(loose["message"].as_str().unwrap().contains("chmod 600"), "{loose}");
+    mode(0o600);
+    list(&ana).ok();
+    std::fs::write(file("cert.pem"), "hunter2").unwrap();
+    assert_eq!(list(&ana).err(2)["detail"]["reason"], "identity_unusable");
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_on_its_open_connection() {
+    let broker = Broker::start();
+    let ana = broker.enroll_agent("ana").await;
+    let channel = broker.channel_as(&ana).await.unwrap();
+    raw(&channel, "/belay.v1.Tasks/List", Vec::new()).await.unwrap();
+    let data = Data::read(&broker.home.join("dev"));
+    let issued = data.log.iter().filter_map(|entry| match &entry.body {
+        belay::domain::event::Body::IdentitySigned { id, .. } => Some(id.to_string()),
+        _ => None,
+    });
+    broker.run(&["revoke", &issued.last().unwrap(), "--reason", "testing"]).ok();
+    for rpc in ["Tasks/List", "Identity/Renew", "Revocations/Revoke"] {
+        let answer = raw(&channel, &format!("/belay.v1.{rpc}"), Vec::new()).await.map(Response::new);
+        refused(rpc, answer, Code::Unauthenticated, "certificate_revoked", 6);
+    }
+    // Enrolment asks nobody who they are.
+    let (_, csr) = belay::client::identity::request(None).unwrap();
+    let mut operators = v1::agents_client::AgentsClient::new(broker.channel().await);
+    let invited = operators.invite(v1::InviteRequest { name: "ana".into() }).await.unwrap().into_inner();
+    crate::support::calls::enroll(channel, &invited.join_token, csr).await.unwrap();
+}
