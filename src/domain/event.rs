@@ -244,30 +244,41 @@ impl Body {
             _ => None,
         }
     }
+}
 
-    /// The word for what happened.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Origin(_) => "origin",
-            Self::KeyAdded(_) => "key_added",
-            Self::AgentRegistered { .. } => "agent_registered",
-            Self::AgentStatusChanged { .. } => "agent_status_changed",
-            Self::OperatorAdded { .. } => "operator_added",
-            Self::OperatorRemoved { .. } => "operator_removed",
-            Self::Invited { .. } => "invited",
-            Self::IdentityRecorded { .. } => "identity_recorded",
-            Self::IdentitySigned { .. } => "identity_signed",
-            Self::TaskStarted { .. } => "task_started",
-            Self::TaskEnded { .. } => "task_ended",
-            Self::GrantIssued { .. } => "grant_issued",
-            Self::GrantRenewed { .. } => "grant_renewed",
-            Self::GrantStatusChanged { .. } => "grant_status_changed",
-            Self::TokenIssued { .. } => "token_issued",
-            Self::Revoked(_) => "revoked",
-            Self::Invoked(_) => "invoked",
-            Self::SnapshotTaken { .. } => "snapshot_taken",
+macro_rules! kinds {
+    ($($variant:ident = $word:literal),* $(,)?) => {
+        impl Body {
+            /// Every word for something that happens.
+            pub const KINDS: &[&str] = &[$($word),*];
+
+            /// The word for what happened.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant { .. } => $word),* }
+            }
         }
-    }
+    };
+}
+
+kinds! {
+    Origin = "origin",
+    KeyAdded = "key_added",
+    AgentRegistered = "agent_registered",
+    AgentStatusChanged = "agent_status_changed",
+    OperatorAdded = "operator_added",
+    OperatorRemoved = "operator_removed",
+    Invited = "invited",
+    IdentityRecorded = "identity_recorded",
+    IdentitySigned = "identity_signed",
+    TaskStarted = "task_started",
+    TaskEnded = "task_ended",
+    GrantIssued = "grant_issued",
+    GrantRenewed = "grant_renewed",
+    GrantStatusChanged = "grant_status_changed",
+    TokenIssued = "token_issued",
+    Revoked = "revoked",
+    Invoked = "invoked",
+    SnapshotTaken = "snapshot_taken",
 }
 
 impl std::fmt::Display for Actor {

@@ -8,6 +8,7 @@ use crate::broker::EventFilter;
 use crate::domain::agent::AgentStatus;
 use crate::domain::decide::judge;
 use crate::domain::error::Error;
+use crate::domain::event::Body;
 use crate::domain::grant::{Grant, GrantState, Task};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
@@ -25,7 +26,7 @@ impl Audit for Edge {
             grant: given(&body.grant)?,
             tree: given(&body.tree)?,
             agent: given(&body.agent)?,
-            kind: if body.kind.is_empty() { None } else { Some(body.kind) },
+            kind: kind(body.kind)?,
             actor: given(&body.actor)?,
             since: if body.since.is_empty() { None } else { Some(moment(&body.since)?) },
         };
@@ -106,6 +107,15 @@ fn live(view: &View<'_>, now: Timestamp) -> v1::Live {
         tokens: view.tokens().filter(|token| judge(view, now, token.id, None).allowed).count() as u64,
         certificates: 0,
         leases: 0,
+    }
+}
+
+/// A word that no event bears would find nothing, and read as if nothing had happened.
+fn kind(word: String) -> Result<Option<String>, Error> {
+    match Body::KINDS.contains(&word.as_str()) {
+        true => Ok(Some(word)),
+        false if word.is_empty() => Ok(None),
+        false => Err(Error::malformed("kind", &word, &format!("expected one of {}", Body::KINDS.join(" ")))),
     }
 }
 

@@ -165,7 +165,7 @@ impl Ledger {
     /// The store cannot be read, or an entry is damaged.
     pub fn entries(&self, after: u64, limit: u32) -> Result<Vec<(u64, Entry, Hash)>, Error> {
         let bodies = self.shared.reader.entries(after, limit).map_err(|error| unreadable(&error))?;
-        let decoded = bodies.iter().zip(after + 1..).map(|(body, seq)| {
+        let decoded = bodies.iter().zip(after.saturating_add(1)..).map(|(body, seq)| {
             let entry = wire::decode(body).map_err(|error| unreadable(&damaged(format!("entry {seq}: {error}"))))?;
             Ok((seq, entry, leaf_hash(body)))
         });

@@ -249,7 +249,7 @@ fn entries(connection: &Connection, after: u64, limit: u32) -> Result<Vec<Vec<u8
         statement.query_map(params![signed(after), limit], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
     };
     let rows = read().map_err(failed("reading the log"))?;
-    match rows.iter().zip(after + 1..).find(|((seq, _), expected)| *seq != signed(*expected)) {
+    match rows.iter().zip(after.saturating_add(1)..).find(|((seq, _), expected)| *seq != signed(*expected)) {
         Some((_, expected)) => Err(StoreError::new("reading the log", format!("entry {expected} is missing"))),
         None => Ok(rows.into_iter().map(|(_, body)| body).collect()),
     }

@@ -11,6 +11,7 @@
 mod access;
 mod bad_certificates;
 mod bad_enrolment;
+mod bad_registration;
 mod connection;
 mod secrets;
 mod smoke;
