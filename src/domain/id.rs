@@ -119,6 +119,9 @@ fn encode(uuid: Uuid) -> String {
 }
 
 fn parse(text: &str, prefix: &str) -> Result<Uuid, Error> {
+    if text.is_empty() {
+        return Err(Error::missing("id"));
+    }
     let wrong = || Error::malformed("id", text, &format!("expected `{prefix}_` and 26 characters of its alphabet"));
     let suffix = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')).ok_or_else(wrong)?;
     // 26 digits hold 130 bits: the first digit may carry only three.

@@ -11,6 +11,7 @@
 mod access;
 mod bad_certificates;
 mod bad_enrolment;
+mod bad_grants;
 mod bad_registration;
 mod connection;
 mod secrets;
