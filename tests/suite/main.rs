@@ -13,6 +13,7 @@ mod bad_certificates;
 mod bad_enrolment;
 mod bad_grants;
 mod bad_registration;
+mod bad_tokens;
 mod connection;
 mod secrets;
 mod smoke;
