@@ -17,6 +17,7 @@ mod bad_start;
 mod bad_tokens;
 mod bad_wire;
 mod connection;
+mod identity;
 mod secrets;
 mod smoke;
 mod support;
