@@ -20,6 +20,7 @@ pub use config::Config;
 
 use anyhow::Context as _;
 use rustls_pki_types::CertificateDer;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::broker::{Broker, Foundation};
@@ -69,6 +70,8 @@ pub fn serve(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
 
 async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Result<()> {
     let Options { config, dev_home } = options;
+    // Taken before anybody can know that the broker is there: who was told that it is ready may stop it at once.
+    let signals = Signals::take()?;
     let (grpc, http) = (listen::bind(config.grpc)?, listen::bind(config.http)?);
     let (grpc_at, http_at) = (grpc.local_addr()?, http.local_addr()?);
     let broker = Arc::new(open(&config, grpc_at).await?);
@@ -102,7 +105,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
         home: dev_home.unwrap_or(config.data),
         trust_domain: config.trust_domain.to_string(),
     });
-    let fault = until_stopped(&broker).await;
+    let fault = until_stopped(&broker, signals).await;
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     stop.send_replace(true);
     upkeep.abort();
@@ -149,16 +152,24 @@ fn make_private(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What tells the broker to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn take() -> anyhow::Result<Self> {
+        let take = |kind| signal(kind).context("receiving signals");
+        Ok(Self { terminate: take(SignalKind::terminate())?, interrupt: take(SignalKind::interrupt())? })
+    }
+}
+
 /// Resolves when the broker is told to stop; holds the fault if it stopped by itself.
-async fn until_stopped(broker: &Broker) -> Option<Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        return Some(Error::new(Code::Internal, "signals", "signals cannot be received"));
-    };
+async fn until_stopped(broker: &Broker, mut signals: Signals) -> Option<Error> {
     tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        _ = signals.terminate.recv() => None,
+        _ = signals.interrupt.recv() => None,
         () = broker.ledger().stopped() => Some(Error::new(Code::Unavailable, "stopped", "the ledger has stopped; see the log before this line")),
     }
 }

@@ -19,5 +19,6 @@ mod bad_wire;
 mod connection;
 mod identity;
 mod secrets;
+mod serve;
 mod smoke;
 mod support;
