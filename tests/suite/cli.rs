@@ -1,0 +1,259 @@
+//! The command line as a contract: the keys, exit codes and refusals that scripts outside rely on.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::process::{Broker, Ran, belay, ran};
+
+const GRANT: &str = "id root task agent state scopes audience depth created_at expires_at limits";
+const AGENT: &str = "id name spiffe_id owner purpose status";
+const EVENT: &str = "seq at kind actor detail";
+
+/// Holds if each of these dotted paths is in the document; `0` is the first of a list.
+fn has(document: &Value, at: &str, keys: &str) {
+    let found =
+        at.split('.').filter(|part| !part.is_empty()).fold(document, |value, part| match part.parse::<usize>() {
+            Ok(index) => &value[index],
+            Err(_) => &value[part],
+        });
+    for key in keys.split_whitespace() {
+        assert!(found.get(key).is_some_and(|value| !value.is_null()), "no `{at}.{key}` in {document}");
+    }
+}
+
+/// Runs with what it reads on stdin.
+fn fed(broker: &Broker, identity: &Path, arguments: &[&str], input: &str) -> Ran {
+    let mut command = belay(&broker.home);
+    command.arg("--addr").arg(&broker.addr).arg("--identity").arg(identity).args(["-o", "json"]).args(arguments);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[test]
+fn every_command_prints_the_keys_that_scripts_read() {
+    let broker = Broker::start();
+    let run = |arguments: &[&str]| broker.run(arguments).ok();
+    let status = run(&["status"]);
+    has(&status, "", "version node trust_domain ready store seq freshness_ms live checkpoint");
+    has(&status, "live", "agents tasks grants tokens certificates leases");
+    has(&status, "checkpoint", "size root");
+    let about =
+        ["--owner", "team", "--purpose", "testing", "--ceiling", "db:*@**", "--max-ttl", "1h", "--label", "a=b"];
+    let registered = run(&[&["agent", "register", "ana"], &about[..]].concat());
+    has(&registered, "", "join_token");
+    has(&registered, "agent", AGENT);
+    let ana = broker.home.join("ana");
+    let enroll = ["--join-token", registered["join_token"].as_str().unwrap(), "--out", ana.to_str().unwrap()];
+    let enrolled = run(&[&["agent", "enroll"], &enroll[..]].concat());
+    has(&enrolled, "", "expires_at");
+    has(&enrolled, "agent", AGENT);
+    has(&run(&["agent", "list"]), "agents.0", AGENT);
+    has(&run(&["agent", "show", "ana"]), "agent", AGENT);
+    has(&run(&["agent", "invite", "ana"]), "", "agent join_token");
+    let bob = broker.agent("bob");
+    has(&run(&["operator", "add", "eve", "--role", "auditor"]), "operator", "name roles status");
+    has(&run(&["operator", "invite", "eve"]), "", "operator join_token");
+    has(&run(&["operator", "list"]), "operators.0", "name roles status");
+    has(&run(&["operator", "remove", "eve"]), "operator", "name roles status");
+
+    let as_ana = |arguments: &[&str]| broker.run_as(&ana, arguments).ok();
+    let task = as_ana(&["task", "start", "testing", "--ttl", "30m"]);
+    has(&task, "task", "id purpose agent state expires_at");
+    let task = task["task"]["id"].as_str().unwrap();
+    has(&as_ana(&["task", "list"]), "tasks.0", "id purpose agent state expires_at");
+    let granted = as_ana(&["grant", "request", "--task", task, "--scope", "db:read@**", "db:list@*", "--token"]);
+    has(&granted, "", "grant exposure token");
+    has(&granted, "grant", GRANT);
+    has(&granted, "token", "id token expires_at");
+    let grant = granted["grant"]["id"].as_str().unwrap();
+    let delegated = as_ana(&["grant", "delegate", "--parent", grant, "--to", "bob", "--scope", "db:read@a"]);
+    has(&delegated, "grant", &format!("{GRANT} parent"));
+    assert!(delegated.get("token").is_none());
+    let child = delegated["grant"]["id"].as_str().unwrap();
+    has(&broker.run_as(&bob, &["grant", "list"]).ok(), "grants.0", GRANT);
+    has(&run(&["grant", "show", grant]), "grant", GRANT);
+    has(&run(&["grant", "show", grant, "--tree"]), "grant", &format!("{GRANT} children"));
+    has(&run(&["grant", "show", grant, "--tree"]), "grant.children.0", &format!("{GRANT} children"));
+    has(&as_ana(&["grant", "renew", grant, "--ttl", "20m"]), "grant", GRANT);
+    has(&run(&["grant", "suspend", child]), "grant", GRANT);
+    has(&run(&["grant", "resume", child]), "grant", GRANT);
+    let issued = as_ana(&["token", "issue", "--grant", grant]);
+    has(&issued, "", "token id expires_at");
+    let token = issued["token"].as_str().unwrap();
+    let verified = as_ana(&["token", "verify", token]);
+    has(&verified, "", "active claims possession");
+    has(&verified, "claims", "iss sub aud client_id iat exp jti authorization_details cnf grant task seq epoch chain");
+    assert_eq!((verified["active"].as_bool(), verified["possession"].as_str()), (Some(true), Some("proven")));
+    assert_eq!(run(&["token", "verify", token])["possession"], "unproven");
+    has(&as_ana(&["token", "inspect", token]), "claims", "iss sub jti");
+    let call = ["authorize", "--token", token, "--tool", "db", "--action", "read", "--resource", "a"];
+    let decided = as_ana(&call);
+    has(&decided, "", "decision id reasons grant possession");
+    has(&decided, "reasons.0", "code message");
+    has(&broker.run_as(&bob, &["grant", "complete", child]).ok(), "grant", GRANT);
+
+    has(&run(&["revoke", grant, "--reason", "testing", "--dry-run"]), "", "dry_run cut effects known");
+    let revoked = run(&["revoke", grant, "--reason", "testing"]);
+    has(&revoked, "", "revocation final known cut effects");
+    has(&revoked, "revocation", "id target at reason by");
+    has(&revoked, "cut", "grants tokens certificates leases");
+    has(&revoked, "effects.0", "credential kind state at detail");
+    has(&run(&["audit", "list", "--kind", "revoked"]), "events.0", EVENT);
+    has(&run(&["audit", "list", "--grant", grant]), "events.0", &format!("{EVENT} agent grant tree"));
+    has(&run(&["audit", "show", "1"]), "events.0", EVENT);
+    has(&run(&["why", grant]), "", "kind id state purpose agent chain events policy");
+    has(&as_ana(&["task", "end", task]), "task", "id purpose agent state expires_at");
+    for verb in ["suspend", "resume", "retire"] {
+        has(&run(&["agent", verb, "bob"]), "agent", AGENT);
+    }
+    has(&as_ana(&["agent", "renew"]), "", "agent expires_at");
+}
+
+#[test]
+fn each_exit_code_means_one_thing() {
+    let broker = Broker::start();
+    let ana = broker.agent("ana");
+    broker.run(&["status"]).ok();
+    let codes = [
+        (1, &["agent", "register", "ana", "--owner", "o", "--purpose", "p"][..], "conflict"),
+        (2, &["agent", "register", "Ana", "--owner", "o", "--purpose", "p"], "invalid"),
+        (2, &["agent", "nonsense"], "invalid"),
+        (2, &["revoke", "--reason", "x"], "invalid"),
+        (3, &["task", "start", "testing"], "denied"),
+        (5, &["agent", "show", "bob"], "not_found"),
+    ];
+    for (code, arguments, word) in codes {
+        let error = broker.run(arguments).err(code);
+        assert_eq!(error["code"], word, "{error}");
+        has(&error, "", "code message detail");
+        has(&error, "detail", "reason");
+    }
+    let hint = broker.run(&["task", "start", "testing"]).err(3);
+    assert!(hint["message"].as_str().unwrap().contains("--identity"), "{hint}");
+    assert_eq!(broker.run_as(&broker.home.join("nobody"), &["status"]).err(6)["code"], "unauthenticated");
+    assert_eq!(broker.run_as(&ana, &["status"]).err(3)["code"], "denied");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = belay(&broker.home);
+    command.args(["-o", "json", "--addr", &format!("https://{free}"), "status"]);
+    let absent = ran(command).err(7);
+    assert_eq!(absent["code"], "unavailable", "{absent}");
+    // Refused by the broker, it can be found in the broker's log.
+    let refused = broker.run(&["agent", "show", "bob"]).err(5);
+    let id = refused["request_id"].as_str().unwrap_or_else(|| panic!("no request_id in {refused}"));
+    assert_eq!(id.len(), 16);
+}
+
+#[test]
+fn what_is_not_built_is_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let grant = ["grant", "request", "--task", "tsk_1", "--scope", "db:read@a"];
+    let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
+    let unbuilt: [(&[&str], &[&str]); 22] = [
+        (&["status"], &["--output", "yaml"]),
+        (&["status"], &["--field", "seq"]),
+        (&["serve"], &["--config", "belay.toml"]),
+        (&["task", "start", "x"], &["--on-behalf-of", "jwt"]),
+        (&grant, &["--limit", "max_calls=1"]),
+        (&grant, &["--cert", "dir"]),
+        (&grant, &["--wait", "1m"]),
+        (&grant, &["--narrow"]),
+        (&call, &["--presenter", "cert.pem"]),
+        (&call, &["--args", "{}"]),
+        (&call, &["--destination", "x"]),
+        (&call, &["--ticket"]),
+        (&["revoke", "grt_1", "--reason", "x"], &["--wait", "1m"]),
+        (&["token", "verify", "x"], &["--offline", "dir"]),
+        (&[], &["radius", "grt_1"]),
+        (&[], &["approval", "list"]),
+        (&[], &["pep", "list"]),
+        (&[], &["lease", "issue"]),
+        (&[], &["freeze", "list"]),
+        (&[], &["policy", "show"]),
+        (&["audit"], &["verify"]),
+        (&[], &["keys", "list"]),
+    ];
+    for (built, not) in unbuilt {
+        let mut command = belay(home.path());
+        command.args(built).args(not);
+        let ended = ran(command);
+        let name = if not[0] == "--output" { not[1] } else { not[0] };
+        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{built:?} {not:?}: {ended:?}");
+        assert!(ended.stderr.contains(&format!("'{name}")), "{built:?} {not:?}: {ended:?}");
+        let mut command = belay(home.path());
+        command.args(["-o", "json"]).args(built).args(not);
+        if not[0] != "--output" {
+            let error = ran(command).err(2);
+            assert!(error["message"].as_str().unwrap().contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_comes_by_value_by_file_or_on_stdin() {
+    let broker = Broker::start();
+    let joined = broker.run(&["agent", "register", "ana", "--owner", "o", "--purpose", "p"]).ok();
+    let join = joined["join_token"].as_str().unwrap();
+    let ana = broker.home.join("ana");
+    let operator = broker.home.join("operator");
+    let out = ["--out", ana.to_str().unwrap()];
+    let enroll = [&["agent", "enroll", "--join-token", "-"], &out[..]].concat();
+    fed(&broker, &operator, &enroll, "").err(2);
+    fed(&broker, &operator, &enroll, &format!("{join}\n")).ok();
+    let task = broker.run_as(&ana, &["task", "start", "testing"]).ok();
+    let task = task["task"]["id"].as_str().unwrap();
+    let granted = broker.run_as(&ana, &["grant", "request", "--task", task, "--scope", "db:read@**", "--token"]).ok();
+    let token = granted["token"]["token"].as_str().unwrap();
+    let file = broker.home.join("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let file = format!("@{}", file.display());
+    for source in [token, &file, "-"] {
+        let call = ["authorize", "--token", source, "--tool", "db", "--action", "read", "--resource", "a"];
+        assert_eq!(fed(&broker, &ana, &call, token).ok()["decision"], "allow");
+        assert_eq!(fed(&broker, &ana, &["token", "verify", source], token).ok()["active"], true);
+        assert_eq!(fed(&broker, &ana, &["token", "inspect", source], token).ok()["verified"], false);
+    }
+    for source in ["@/nonexistent/token", "@/dev/null", ""] {
+        let error = broker.run_as(&ana, &["token", "verify", source]).err(2);
+        assert_eq!(error["detail"]["reason"], "malformed", "{error}");
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let broker = Broker::start();
+    for arguments in [&["agent", "list"][..], &["audit", "list"], &["completions", "bash"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = belay(&broker.home);
+        command.arg("--addr").arg(&broker.addr).args(arguments).stdout(writer).stderr(Stdio::piped());
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_table_is_plain_where_there_is_no_terminal() {
+    let broker = Broker::start();
+    broker.agent("ana");
+    for (arguments, shown) in
+        [(&["agent", "list"][..], "ana"), (&["status"], "belay.dev"), (&["audit", "list"], "agent_registered")]
+    {
+        let mut command = belay(&broker.home);
+        command.arg("--addr").arg(&broker.addr).args(arguments);
+        let ended = ran(command);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+        assert!(ended.stdout.contains(shown) && !ended.stdout.contains('\u{1b}'), "{ended:?}");
+    }
+    let mut command = belay(&broker.home);
+    command.arg("--addr").arg(&broker.addr).args(["agent", "show", "bob"]);
+    let ended = ran(command);
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (5, "", "error: no agent `bob`\n"));
+}
