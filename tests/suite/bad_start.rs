@@ -57,7 +57,7 @@ fn a_port_that_is_taken_is_named() {
 }
 
 #[test]
-fn what_others_could_read_is_not_used() {
+fn what_others_could_read_or_replace_is_not_used() {
     let home = tempfile::tempdir().unwrap();
     drop(Broker::start_in(home.path(), &[]));
     let data = home.path().join("dev");
@@ -70,13 +70,14 @@ fn what_others_could_read_is_not_used() {
         assert!(error["message"].as_str().unwrap().contains("chmod 600"), "{error}");
     }
     mode(&key, 0o600);
-    for loose in [0o750, 0o705, 0o777] {
+    for loose in [0o770, 0o702, 0o777] {
         mode(&data, loose);
         let error = refused(home.path(), &FREE, 2);
         assert_eq!(error["detail"]["reason"], "data_mode", "{error}");
         assert!(error["message"].as_str().unwrap().contains("chmod 700"), "{error}");
     }
-    mode(&data, 0o700);
+    // What lies in it is private by itself: looking in is allowed.
+    mode(&data, 0o755);
     assert_eq!(std::fs::read(&key).unwrap(), bytes);
     assert_eq!(Broker::start_in(home.path(), &[]).run(&["status"]).ok()["ready"], true);
 }
