@@ -5,7 +5,7 @@ use super::agent::Role;
 /// Something an operator may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// Register, invite, resume and retire agents.
+    /// Register, invite and retire agents.
     ManageAgents,
     /// Add and remove operators.
     ManageOperators,

@@ -163,11 +163,11 @@ async fn a_revoked_certificate_is_refused_on_its_open_connection() {
     let channel = broker.channel_as(&ana).await.unwrap();
     raw(&channel, "/belay.v1.Tasks/List", Vec::new()).await.unwrap();
     let data = Data::read(&broker.home.join("dev"));
-    let issued = data.log.iter().filter_map(|entry| match &entry.body {
+    let mut issued = data.log.iter().filter_map(|entry| match &entry.body {
         belay::domain::event::Body::IdentitySigned { id, .. } => Some(id.to_string()),
         _ => None,
     });
-    broker.run(&["revoke", &issued.last().unwrap(), "--reason", "testing"]).ok();
+    broker.run(&["revoke", &issued.next_back().unwrap(), "--reason", "testing"]).ok();
     for rpc in ["Tasks/List", "Identity/Renew", "Revocations/Revoke"] {
         let answer = raw(&channel, &format!("/belay.v1.{rpc}"), Vec::new()).await.map(Response::new);
         refused(rpc, answer, Code::Unauthenticated, "certificate_revoked", 6);
