@@ -55,7 +55,8 @@ impl World {
         // Every opening draws other seeds, as the system's generator would.
         static OPENED: AtomicI64 = AtomicI64::new(0);
         let mut seed = [7; 32];
-        seed[..8].copy_from_slice(&OPENED.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+        // Behind the first eight bytes, which `Seeds` counts in.
+        seed[8..16].copy_from_slice(&OPENED.fetch_add(1, Ordering::SeqCst).to_be_bytes());
         let clock = Arc::clone(&hands) as Arc<dyn Clock>;
         let ledger = Ledger::open(store, clock, Seeds::fixed(seed), snapshot_every).unwrap();
         let world = Self { ledger, hands };
