@@ -134,13 +134,14 @@ impl<'a> View<'a> {
         if !matches!(agent, Some(AgentStatus::Active | AgentStatus::Suspended)) {
             return (GrantState::Revoked, "agent_retired");
         }
+        // What was given back is not made to look expired by its task's end.
+        if grant.status == Status::Completed {
+            return (GrantState::Completed, "grant_completed");
+        }
         match self.task(&grant.task) {
             Some(task) if task.ended => return (GrantState::Completed, "task_ended"),
             Some(task) if now < task.expires_at => {}
             _ => return (GrantState::Expired, "task_expired"),
-        }
-        if grant.status == Status::Completed {
-            return (GrantState::Completed, "grant_completed");
         }
         if now >= grant.expires_at {
             return (GrantState::Expired, "grant_expired");

@@ -18,6 +18,7 @@ mod bad_tokens;
 mod bad_wire;
 mod cli;
 mod connection;
+mod expiry;
 mod identity;
 mod secrets;
 mod serve;
