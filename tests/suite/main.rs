@@ -20,6 +20,7 @@ mod cli;
 mod connection;
 mod expiry;
 mod identity;
+mod scopes;
 mod secrets;
 mod serve;
 mod smoke;

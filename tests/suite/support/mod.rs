@@ -2,7 +2,9 @@
 
 pub mod calls;
 pub mod data;
+pub mod model;
 pub mod process;
+pub mod property;
 pub mod world;
 
 /// Looks for something outside that a test needs. Without it the test is skipped, in words; where
