@@ -20,6 +20,7 @@ mod cli;
 mod connection;
 mod expiry;
 mod identity;
+mod oracle;
 mod scopes;
 mod secrets;
 mod serve;

@@ -2,9 +2,11 @@
 
 pub mod calls;
 pub mod data;
+pub mod lockstep;
 pub mod model;
 pub mod process;
 pub mod property;
+pub mod steps;
 pub mod world;
 
 /// Looks for something outside that a test needs. Without it the test is skipped, in words; where

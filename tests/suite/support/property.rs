@@ -13,7 +13,7 @@ pub fn check<S: Strategy>(cases: u32, values: &S, property: impl Fn(S::Value) ->
         cases,
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
-        max_shrink_time: 60_000,
+        max_shrink_time: 20_000,
         ..Config::default()
     };
     if let Err(failure) = TestRunner::new(config).run(values, property) {

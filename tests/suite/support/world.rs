@@ -172,7 +172,12 @@ impl World {
 
     /// Starts a task of one hour.
     pub async fn task(&self, caller: &Caller) -> Task {
-        let command = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1) };
+        self.task_of(caller, Span::hours(1)).await
+    }
+
+    /// Starts a task of this length.
+    pub async fn task_of(&self, caller: &Caller, ttl: Span) -> Task {
+        let command = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl };
         self.submit(caller, command).await.unwrap()
     }
 
