@@ -19,6 +19,7 @@ mod bad_wire;
 mod cli;
 mod connection;
 mod expiry;
+mod fold;
 mod identity;
 mod oracle;
 mod scopes;
