@@ -10,7 +10,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // The descriptor is what tests enumerate the RPCs from.
         let descriptor = std::path::Path::new(&std::env::var("OUT_DIR")?).join("descriptor.bin");
         std::fs::write(descriptor, files.encode_to_vec())?;
-        tonic_prost_build::configure().skip_debug(SECRET).compile_fds(files)?;
+        let mut messages = tonic_prost_build::Config::new();
+        // The codec tells requests from answers by their names.
+        messages.enable_type_names();
+        let services = tonic_prost_build::configure().skip_debug(SECRET).codec_path("crate::wire::Codec");
+        services.compile_fds_with_config(files, messages)?;
     }
     Ok(())
 }

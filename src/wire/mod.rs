@@ -1,5 +1,6 @@
 //! Generated protobuf, and its conversions to and from the domain.
 
+mod codec;
 mod log;
 mod secret;
 
@@ -13,6 +14,7 @@ mod pb {
     tonic::include_proto!("belay.log.v1");
 }
 
+pub use codec::Codec;
 pub use log::{DecodeError, decode, encode};
 
 /// The compiled descriptor of every service here.

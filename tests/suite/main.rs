@@ -18,6 +18,7 @@ mod bad_tokens;
 mod bad_wire;
 mod cli;
 mod connection;
+mod empty;
 mod expiry;
 mod extension;
 mod fold;
