@@ -3,6 +3,7 @@
 //! One process at a time: the data directory is locked, because a second writer would be a second ledger.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +18,8 @@ use crate::merkle::{Frontier, Hash};
 const SCHEMA: i64 = 1;
 /// "blay": another program's database is not taken for ours.
 const APPLICATION: i64 = 0x626c_6179;
+/// How every SQLite file begins.
+const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// The embedded store.
 pub struct Sqlite {
@@ -43,8 +46,11 @@ impl Sqlite {
             .mode(0o600)
             .open(&path)
             .map_err(failed(format!("opening {}", path.display())))?;
+        let is_new = is_new(&path)?;
         let connection = connect(&path)?;
-        migrate(&connection, &path)?;
+        if is_new {
+            create(&connection).map_err(failed(format!("creating {}", path.display())))?;
+        }
         // A file whose name is not on disk yet is lost with the power, however well it was synced.
         File::open(directory)
             .and_then(|directory| directory.sync_all())
@@ -92,33 +98,48 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+/// Whether there is nothing in the file yet. What is not ours is refused before anything in it is changed.
+fn is_new(path: &Path) -> Result<bool, StoreError> {
     let doing = || format!("opening {}", path.display());
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed(doing()));
-    match (pragma("application_id")?, pragma("user_version")?) {
-        (APPLICATION, SCHEMA) => return Ok(()),
-        (0, 0) => {}
-        (APPLICATION, version) => {
-            return Err(StoreError::new(
-                doing(),
-                format!("its version is {version}, this program reads {SCHEMA}; use the program that wrote it"),
-            ));
-        }
-        (other, _) => return Err(StoreError::new(doing(), format!("it belongs to another program ({other:#x})"))),
+    // SQLite takes a file of a few bytes for an empty database, and drops the log beside a file of none.
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut start)).map_err(failed(doing()))?;
+    if start.is_empty() && path.with_extension("db-wal").exists() {
+        return Err(StoreError::new(doing(), "it is empty, and the write-ahead log beside it is of one that was not"));
     }
+    if !start.is_empty() && start != MAGIC {
+        return Err(StoreError::new(doing(), "it is not a database"));
+    }
+    let connection = Connection::open(path).map_err(failed(doing()))?;
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed(doing()));
+    let tables = || {
+        let count = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+        count.map_err(failed(doing()))
+    };
+    match (pragma("application_id")?, pragma("user_version")?) {
+        (APPLICATION, SCHEMA) => Ok(false),
+        // Most programs do not mark their databases: one that is not marked is new only while it is empty.
+        (0, 0) if tables()? == 0 => Ok(true),
+        (APPLICATION, version) => Err(StoreError::new(
+            doing(),
+            format!("its version is {version}, this program reads {SCHEMA}; use the program that wrote it"),
+        )),
+        (other, _) => Err(StoreError::new(doing(), format!("it belongs to another program ({other:#x})"))),
+    }
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<()> {
     let root = Frontier::default().root();
-    connection
-        .execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE log (seq INTEGER PRIMARY KEY, batch BLOB NOT NULL, body BLOB NOT NULL);
-             CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), size INTEGER NOT NULL, root BLOB NOT NULL, snapshot INTEGER NOT NULL);
-             CREATE TABLE blob (digest BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-             INSERT INTO head VALUES (1, 0, x'{root}', 0);
-             PRAGMA application_id = {APPLICATION};
-             PRAGMA user_version = {SCHEMA};
-             COMMIT;"
-        ))
-        .map_err(failed(doing()))
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE log (seq INTEGER PRIMARY KEY, batch BLOB NOT NULL, body BLOB NOT NULL);
+         CREATE TABLE head (id INTEGER PRIMARY KEY CHECK (id = 1), size INTEGER NOT NULL, root BLOB NOT NULL, snapshot INTEGER NOT NULL);
+         CREATE TABLE blob (digest BLOB PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+         INSERT INTO head VALUES (1, 0, x'{root}', 0);
+         PRAGMA application_id = {APPLICATION};
+         PRAGMA user_version = {SCHEMA};
+         COMMIT;"
+    ))
 }
 
 impl Store for Sqlite {

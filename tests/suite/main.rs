@@ -4,6 +4,7 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::large_futures,
     reason = "a test that cannot go on says so by failing, and makes its own world"
 )]
@@ -29,5 +30,7 @@ mod scopes;
 mod secrets;
 mod serve;
 mod smoke;
+mod store_contract;
+mod store_files;
 mod story;
 mod support;

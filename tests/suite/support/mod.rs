@@ -1,9 +1,12 @@
 //! What the tests stand on: a ledger whose clock they turn, and the real binary.
 
+pub mod backend;
 pub mod calls;
 pub mod data;
 pub mod lockstep;
 pub mod model;
+pub mod faulty;
+pub mod memory;
 pub mod process;
 pub mod property;
 pub mod steps;
@@ -18,4 +21,9 @@ pub fn needs(test: &str, what: &str, found: bool) -> bool {
         println!("skipped: {test} needs {what}");
     }
     found
+}
+
+/// Runs what a test does to its end; its tasks share this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
