@@ -70,7 +70,7 @@ impl Sequencer {
             Err(error) => {
                 self.store.rollback();
                 tracing::error!(%error, "the turn could not be taken");
-                return self.give_back(jobs, &error.to_string());
+                return self.give_back(jobs, &unavailable(&error.to_string()));
             }
         };
         if draft.entries.is_empty() {
@@ -85,18 +85,18 @@ impl Sequencer {
                 jobs.into_iter().for_each(|job| job.settle());
             }
             Err(error) => {
-                tracing::error!(%error, "a batch was not kept");
-                self.give_back(jobs, &error.to_string());
+                tracing::error!(%error, "a batch was not confirmed");
+                self.give_back(jobs, &unconfirmed(&error));
             }
         }
     }
 
     /// After a failed turn: who waits is told, and what was answered already waits for the next turn. Until
     /// one succeeds, nothing more is answered that could not be recorded.
-    fn give_back(&self, jobs: Vec<Box<dyn Job>>, why: &str) {
+    fn give_back(&self, jobs: Vec<Box<dyn Job>>, why: &Error) {
         self.shared.failing.store(true, Ordering::SeqCst);
         let (records, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.is_record());
-        waiting.into_iter().for_each(|job| refuse(job, unavailable(why)));
+        waiting.into_iter().for_each(|job| refuse(job, why.clone()));
         if self.shared.is_dead() || self.shared.queue.is_closed() {
             tracing::error!(lost = records.len(), "decided calls are not in the log");
         } else if !records.is_empty() {
@@ -237,11 +237,11 @@ fn encode(entry: &Entry) -> Result<Vec<u8>, Error> {
 
 /// Folds what others have appended, and holds the result against the head's root.
 pub(super) fn learn(store: &mut dyn Store, shared: &Shared, head: Head) -> Result<(), StoreError> {
-    if shared.read().state.head() == head.size {
-        return Ok(());
-    }
     loop {
         let at = shared.read().state.head();
+        if at >= head.size {
+            break;
+        }
         let missed = store.missed(at, 1000)?;
         if missed.is_empty() {
             break;
@@ -273,6 +273,17 @@ fn unavailable(why: &str) -> Error {
         "not_recorded",
         format!("nothing was answered because it could not be recorded: {why}"),
     )
+}
+
+/// What was not kept is said not to be; what may have been kept is not called a failure.
+fn unconfirmed(error: &CommitError) -> Error {
+    match error {
+        CommitError::Failed(_) => unavailable(&error.to_string()),
+        CommitError::Unknown(_) | CommitError::Fatal(_) => {
+            let message = format!("it may or may not have been recorded, look before you try again: {error}");
+            Error::new(Code::Unavailable, "outcome_unknown", message)
+        }
+    }
 }
 
 pub(super) fn stopped() -> Error {
