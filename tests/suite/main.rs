@@ -24,6 +24,7 @@ mod empty;
 mod expiry;
 mod extension;
 mod fold;
+mod durable_credentials;
 mod identity;
 mod lineage;
 mod oracle;
