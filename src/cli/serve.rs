@@ -30,6 +30,9 @@ pub struct Command {
     /// Where health, keys and the trust bundle are served over HTTPS; port 0 picks one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7441")]
     http: SocketAddr,
+    /// Events between snapshots: a start replays no more than that
+    #[arg(long, value_name = "N", default_value_t = SNAPSHOT_EVERY, value_parser = clap::value_parser!(u64).range(1..))]
+    snapshot_every: u64,
 }
 
 impl Command {
@@ -45,7 +48,7 @@ impl Command {
             grpc: self.grpc,
             http: self.http,
             names: Vec::new(),
-            snapshot_every: SNAPSHOT_EVERY,
+            snapshot_every: self.snapshot_every,
         };
         let options = server::Options { config, dev_home: Some(home) };
         let ready = move |ready: &Ready| {

@@ -135,11 +135,11 @@ async fn open(config: &Config, grpc: SocketAddr) -> anyhow::Result<Broker> {
 
 /// The data directory: made for its owner alone. What is in it has mode 0600; nobody else may put files there.
 fn make_private(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
     let failed = |error: std::io::Error| {
         Error::new(Code::Invalid, "data", format!("data directory {}: {error}", path.display()))
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    make_durably(path).map_err(failed)?;
     let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
     if mode & 0o022 != 0 {
         let message = format!(
@@ -150,6 +150,18 @@ fn make_private(path: &Path) -> Result<(), Error> {
         return Err(Error::new(Code::Invalid, "data_mode", message));
     }
     Ok(())
+}
+
+/// A directory that is not on disk takes all that is in it along when the power fails.
+fn make_durably(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_durably(parent)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::File::open(parent)?.sync_all()
 }
 
 /// What tells the broker to stop.

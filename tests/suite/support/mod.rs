@@ -6,6 +6,7 @@ pub mod data;
 pub mod lockstep;
 pub mod model;
 pub mod faulty;
+pub mod history;
 pub mod memory;
 pub mod process;
 pub mod property;

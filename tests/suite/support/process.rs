@@ -35,7 +35,13 @@ impl Broker {
 
     /// A development broker over what is in `home`, with these variables set.
     pub fn start_in(home: &Path, env: &[(&str, &str)]) -> Self {
-        let mut child = serve(home, &["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], env).spawn().unwrap();
+        Self::start_with(home, &[], env)
+    }
+
+    /// The same, with further arguments of `serve`.
+    pub fn start_with(home: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Self {
+        let arguments = [&["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], arguments].concat();
+        let mut child = serve(home, &arguments, env).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line but {line:?}"));
@@ -74,6 +80,14 @@ impl Broker {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Whether it ends by itself, within some seconds.
+    pub fn died(&mut self) -> bool {
+        (0..500).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            self.child.try_wait().unwrap().is_some()
+        })
     }
 
     /// Waits for it to end by itself.
