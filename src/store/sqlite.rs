@@ -25,7 +25,18 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
-    _lock: File,
+    // Dropped last: the directory is let go when the database is closed.
+    _lock: Lock,
+}
+
+/// A locked file. A process that was just forked off has a copy of it, which must not keep the lock.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // An error leaves the lock to the end of the process.
+        let _ = self.0.unlock();
+    }
 }
 
 struct SqliteReader(Mutex<Connection>);
@@ -59,7 +70,7 @@ impl Sqlite {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, StoreError> {
+fn lock(directory: &Path) -> Result<Lock, StoreError> {
     let path = directory.join("lock");
     let doing = format!("locking {}", path.display());
     let file = File::options()
@@ -70,7 +81,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
         .open(&path)
         .map_err(failed(doing.clone()))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => {
             Err(StoreError::new(doing, "another broker uses this data directory"))
         }
