@@ -6,6 +6,7 @@
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::large_futures,
+    clippy::print_stdout,
     reason = "a test that cannot go on says so by failing, and makes its own world"
 )]
 
@@ -20,18 +21,18 @@ mod bad_wire;
 mod cli;
 mod commit_errors;
 mod connection;
+mod crash;
+mod durable_credentials;
 mod empty;
 mod expiry;
 mod extension;
 mod fold;
-mod crash;
-mod durable_credentials;
 mod identity;
 mod lineage;
-mod oracle;
-mod scopes;
 mod log_damage;
+mod oracle;
 mod power_loss;
+mod scopes;
 mod secrets;
 mod serve;
 mod smoke;

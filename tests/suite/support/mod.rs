@@ -3,11 +3,11 @@
 pub mod backend;
 pub mod calls;
 pub mod data;
-pub mod lockstep;
-pub mod model;
 pub mod faulty;
 pub mod history;
+pub mod lockstep;
 pub mod memory;
+pub mod model;
 pub mod process;
 pub mod property;
 pub mod steps;
