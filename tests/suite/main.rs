@@ -18,6 +18,7 @@ mod bad_registration;
 mod bad_start;
 mod bad_tokens;
 mod bad_wire;
+mod batch;
 mod cli;
 mod commit_errors;
 mod connection;

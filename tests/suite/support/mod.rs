@@ -5,6 +5,7 @@ pub mod calls;
 pub mod data;
 pub mod faulty;
 pub mod history;
+pub mod gate;
 pub mod lockstep;
 pub mod memory;
 pub mod model;
