@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod architecture;
 mod bad_certificates;
 mod bad_enrolment;
 mod bad_grants;
