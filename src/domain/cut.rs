@@ -53,9 +53,10 @@ impl Target {
         }
     }
 
-    /// When a cut of this target, made `now`, can be forgotten: no task that began before outlives it.
+    /// When a cut of this target, made `now`, can be forgotten: what an id names is over a longest task after
+    /// the moment in it, and what a name is cut up to, a longest task from now.
     pub fn forget_at(&self, now: Timestamp) -> Timestamp {
-        now.max(self.time().unwrap_or(now)).plus(LONGEST_TASK).plus(super::time::GRACE)
+        self.time().unwrap_or(now).plus(LONGEST_TASK).plus(super::time::GRACE)
     }
 }
 
@@ -118,6 +119,17 @@ impl From<Target> for String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::entropy::Entropy;
+    use crate::domain::time::{GRACE, Span};
+
+    #[test]
+    fn an_id_is_kept_by_its_own_time_and_a_name_by_the_cuts() {
+        let made = Timestamp::from_millis(1_795_000_000_000);
+        let now = made.plus(Span::hours(30));
+        let id = Target::Grant(GrantId::mint(made, &mut Entropy::from_seed([1; 32])));
+        assert_eq!(id.forget_at(now), made.plus(LONGEST_TASK).plus(GRACE));
+        assert_eq!("owner:x".parse::<Target>().unwrap().forget_at(now), now.plus(LONGEST_TASK).plus(GRACE));
+    }
 
     #[test]
     fn an_empty_selector_is_not_everything() {
