@@ -43,3 +43,4 @@ mod store_files;
 mod story;
 mod support;
 mod turn_contract;
+mod unknown;

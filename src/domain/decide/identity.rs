@@ -73,6 +73,7 @@ impl Decide for Enroll {
             return Err(Error::new(Code::Internal, "enroll_mismatch", "the certificate was built for somebody else"));
         }
         may_enroll(ctx, join.kind, &join.name)?;
+        ctx.not_cut(Target::Certificate(identity.id))?;
         let (replaces, mut events) = match join.used {
             None => (None, Vec::new()),
             Some((_, key)) if key != identity.key_hash => {
@@ -119,7 +120,7 @@ impl Decide for RenewIdentity {
         };
         ctx.presentable(presenter)?;
         may_enroll(ctx, kind, &presenter.name)?;
-        record(&self.new, kind, &presenter.name)
+        record(ctx, &self.new, kind, &presenter.name)
     }
 }
 
@@ -135,7 +136,7 @@ impl Decide for RecordOwn {
         if identity.kind != Kind::Server {
             may_enroll(ctx, identity.kind, &identity.name)?;
         }
-        record(&self.new, identity.kind, &identity.name)
+        record(ctx, &self.new, identity.kind, &identity.name)
     }
 }
 
@@ -158,8 +159,14 @@ impl Decide for KeepSigned {
     }
 }
 
-fn record(new: &NewIdentity, kind: Kind, name: &Name) -> Result<Decision<Prepared<Identity>>, Error> {
+fn record(
+    ctx: &Context<'_>,
+    new: &NewIdentity,
+    kind: Kind,
+    name: &Name,
+) -> Result<Decision<Prepared<Identity>>, Error> {
     let identity = &new.identity;
+    ctx.not_cut(Target::Certificate(identity.id))?;
     if (identity.kind, &identity.name) != (kind, name) {
         return Err(Error::new(Code::Internal, "identity_mismatch", "the certificate was built for somebody else"));
     }
