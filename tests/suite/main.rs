@@ -30,6 +30,7 @@ mod expiry;
 mod extension;
 mod fold;
 mod identity;
+mod lanes;
 mod lineage;
 mod log_damage;
 mod oracle;

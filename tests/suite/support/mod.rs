@@ -9,6 +9,7 @@ pub mod gate;
 pub mod lockstep;
 pub mod memory;
 pub mod model;
+pub mod office;
 pub mod process;
 pub mod property;
 pub mod steps;

@@ -45,7 +45,7 @@ impl Clock for Hands {
 
 /// A ledger, and the hands of its clock.
 pub struct World {
-    pub ledger: Ledger,
+    pub ledger: Arc<Ledger>,
     pub hands: Arc<Hands>,
 }
 
@@ -59,7 +59,7 @@ impl World {
         seed[8..16].copy_from_slice(&OPENED.fetch_add(1, Ordering::SeqCst).to_be_bytes());
         let clock = Arc::clone(&hands) as Arc<dyn Clock>;
         let ledger = Ledger::open(store, clock, Seeds::fixed(seed), snapshot_every).unwrap();
-        let world = Self { ledger, hands };
+        let world = Self { ledger: Arc::new(ledger), hands };
         if world.ledger.view(|view| view.origin().is_none()) {
             world.begin().await;
         }

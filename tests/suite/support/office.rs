@@ -1,0 +1,54 @@
+//! A whole broker in this process: its tokens are really signed and really checked, its clock has hands.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use belay::broker::{Asked, Authorized, Broker, Foundation};
+use belay::domain::decide::{Caller, IssueToken};
+use belay::domain::id::GrantId;
+use belay::domain::scope::Call;
+use belay::ledger::{Clock, Seeds};
+use belay::store::Store;
+
+use super::world::{Hands, World};
+
+/// A broker, and its ledger as a world.
+pub struct Office {
+    pub broker: Broker,
+    pub world: World,
+}
+
+impl Office {
+    /// A broker over `store`, which is in `directory` beside the master key.
+    pub async fn open(store: Box<dyn Store>, directory: &Path) -> Self {
+        let hands = Hands::new();
+        let foundation = Foundation {
+            store,
+            clock: Arc::clone(&hands) as Arc<dyn Clock>,
+            seeds: Seeds::fixed([3; 32]),
+            snapshot_every: 1_000_000,
+            trust_domain: "example.org".parse().unwrap(),
+            issuer: "https://example.org".parse().unwrap(),
+            address: "https://127.0.0.1:1".to_owned(),
+        };
+        let broker = Broker::open(foundation, directory).await.unwrap();
+        let ledger = Arc::clone(broker.ledger());
+        Self { broker, world: World { ledger, hands } }
+    }
+
+    /// A token under a grant of this agent's.
+    pub async fn token(&self, agent: &Caller, grant: GrantId) -> String {
+        let answer = self.world.submit(agent, IssueToken { grant, audience: None }).await.unwrap();
+        self.broker.sign_token(answer).unwrap().token
+    }
+
+    /// Asks whether the presenter of this token may read `resource` of the tool `db`.
+    pub fn read(&self, agent: &Caller, token: &str, resource: &str) -> Authorized {
+        self.broker.authorize(&asked(agent), token, Call::parse("db", "read", resource).unwrap())
+    }
+}
+
+/// A call by this caller.
+pub fn asked(caller: &Caller) -> Asked {
+    Asked { caller: caller.clone(), request_id: "test".to_owned() }
+}
