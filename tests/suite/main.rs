@@ -29,6 +29,7 @@ mod empty;
 mod expiry;
 mod extension;
 mod fold;
+mod idempotency;
 mod identity;
 mod lanes;
 mod lineage;

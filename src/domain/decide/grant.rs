@@ -1,7 +1,7 @@
 //! Grants: requested, delegated, renewed, halted, given back. None ever outlives or outscopes its parent.
 
 use super::token::{TokenAnswer, again, issue};
-use super::{Caller, Context, Decide, Decision};
+use super::{Caller, Context, Decide, Decision, key_of_the_past};
 use crate::domain::MAX_CHAIN;
 use crate::domain::agent::{Agent, AgentStatus};
 use crate::domain::cut::Target;
@@ -290,7 +290,7 @@ fn replay(
     token: Option<(crate::domain::id::TokenId, u64)>,
 ) -> Result<Decision<Granted>, Error> {
     let id = grant.ok_or_else(|| Error::not_found("grant", "of this idempotency key"))?;
-    let grant = ctx.view.grant(id).ok_or_else(|| Error::not_found("grant", id))?;
+    let grant = ctx.view.grant(id).ok_or_else(|| key_of_the_past("grant_expired", id))?;
     let state = ctx.view.standing(id, ctx.now).map_or(GrantState::Expired, |standing| standing.state);
     let token = match (state, token) {
         (GrantState::Active, Some((token, _))) => again(ctx, token)?,

@@ -258,6 +258,11 @@ pub fn may(operator: Option<&Operator>, name: &Name, right: Right) -> Result<(),
     Err(Error::denied("role", format!("operator `{name}` ({roles}) may not {}", right.as_str())))
 }
 
+/// A key is remembered for longer than what it made, so that a late retry does not make another.
+fn key_of_the_past(reason: &'static str, id: impl std::fmt::Display) -> Error {
+    Error::denied(reason, format!("`{id}`, which this idempotency key made, is over; take a new key"))
+}
+
 fn unknown_caller(kind: &str, name: &Name) -> Error {
     Error::new(Code::Unauthenticated, "caller_unknown", format!("{kind} `{name}` is not known here or was removed"))
 }

@@ -1,6 +1,6 @@
 //! Tasks: begun by an agent, ended by it or by a responder.
 
-use super::{Caller, Context, Decide, Decision};
+use super::{Caller, Context, Decide, Decision, key_of_the_past};
 use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::Body;
@@ -37,7 +37,7 @@ impl Decide for StartTask {
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Task>, Error> {
         let (agent, _) = ctx.agent()?;
         if let Some(id) = ctx.replayed::<Self>()?.and_then(|made| made.task) {
-            let task = ctx.view.task(&id).ok_or_else(|| Error::not_found("task", id))?;
+            let task = ctx.view.task(&id).ok_or_else(|| key_of_the_past("task_expired", id))?;
             return Ok(Decision::new(Vec::new(), task.clone()));
         }
         if let Some(subject) = self.subject.as_ref().filter(|subject| subject.as_str().starts_with("spiffe://")) {
