@@ -20,6 +20,7 @@ mod bad_start;
 mod bad_tokens;
 mod bad_wire;
 mod batch;
+mod chain;
 mod cli;
 mod commit_errors;
 mod connection;
