@@ -12,6 +12,7 @@
 
 mod access;
 mod architecture;
+mod audit;
 mod bad_certificates;
 mod bad_enrolment;
 mod bad_grants;
