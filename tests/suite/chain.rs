@@ -2,15 +2,15 @@
 
 use belay::domain::MAX_CHAIN;
 use belay::domain::error::Code;
-use belay::store::Sqlite;
 use serde_json::Value;
 
 use crate::support::office::{Office, asked};
+use crate::support::world::store;
 
 #[tokio::test]
 async fn sixteen_links_are_a_chain_and_seventeen_are_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Box::new(Sqlite::open(directory.path()).unwrap());
+    let store = Box::new(store(directory.path()));
     let office = Office::open(store, directory.path()).await;
     let world = &office.world;
     // Four agents take turns: `agent-0` starts, and `agent-3` holds the sixteenth link.

@@ -13,12 +13,11 @@ use belay::domain::grant::GrantState;
 use belay::domain::id::{CertificateId, TaskId};
 use belay::domain::scope::Scopes;
 use belay::domain::time::{KEY_KEPT, Span};
-use belay::store::Sqlite;
 use serde_json::Value;
 
 use crate::support::gate::{Gate, queued};
 use crate::support::process::Broker;
-use crate::support::world::{Hands, World};
+use crate::support::world::{Hands, World, store};
 
 const KEY: Option<(&str, &[u8])> = Some(("retry-1", b"body"));
 const OTHER: Option<(&str, &[u8])> = Some(("retry-1", b"another body"));
@@ -129,12 +128,12 @@ async fn twenty_at_once_are_one_grant() {
 async fn a_key_lives_an_hour_longer_than_what_it_made_and_through_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let hands = Hands::new();
-    let world = World::over(Box::new(Sqlite::open(directory.path()).unwrap()), hands.clone(), 5).await;
+    let world = World::over(Box::new(store(directory.path())), hands.clone(), 5).await;
     let planner = world.agent("planner").await;
     let task = world.task(&planner).await.id;
     let first = world.request(&planner, task, KEY).await.unwrap().grant;
     drop(world);
-    let world = World::over(Box::new(Sqlite::open(directory.path()).unwrap()), hands.clone(), 1_000_000).await;
+    let world = World::over(Box::new(store(directory.path())), hands.clone(), 1_000_000).await;
     assert!(world.ledger.entries(0, 1000).unwrap().iter().any(|(_, entry, _)| entry.body.kind() == "snapshot_taken"));
     assert_eq!(world.request(&planner, task, KEY).await.unwrap().grant, first);
 

@@ -13,11 +13,10 @@ use belay::domain::error::{Code, Error};
 use belay::domain::event::{Body, Invocation};
 use belay::domain::id::{GrantId, InvocationId};
 use belay::ledger::Request;
-use belay::store::Sqlite;
 
 use crate::support::gate::{Gate, queued};
 use crate::support::office::Office;
-use crate::support::world::{Hands, World};
+use crate::support::world::{Hands, World, store};
 
 /// What a lane holds, and what one turn takes of it: `src/ledger/queue.rs`.
 const LANE: usize = 4096;
@@ -141,7 +140,7 @@ async fn a_call_that_cannot_be_recorded_is_denied() {
 #[tokio::test]
 async fn every_decided_call_is_in_the_log_once_and_soon() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Box::new(Sqlite::open(directory.path()).unwrap());
+    let store = Box::new(store(directory.path()));
     let office = Office::open(store, directory.path()).await;
     let planner = office.world.agent("planner").await;
     let task = office.world.task(&planner).await;
@@ -177,7 +176,7 @@ async fn no_call_that_begins_after_a_revoke_is_allowed() {
     const ROUNDS: usize = 10;
     const AFTER: usize = 1000;
     let directory = tempfile::tempdir().unwrap();
-    let store = Box::new(Sqlite::open(directory.path()).unwrap());
+    let store = Box::new(store(directory.path()));
     let office = Office::open(store, directory.path()).await;
     let world = &office.world;
     let (planner, coder) = (world.agent("planner").await, world.agent("coder").await);

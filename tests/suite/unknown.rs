@@ -15,7 +15,7 @@ use belay::domain::time::{GRACE, LONGEST_TASK, SKEW, Span, Timestamp};
 use belay::ledger::{Clock, Request, SystemClock};
 
 use crate::support::process::Broker;
-use crate::support::world::{Hands, World};
+use crate::support::world::{Hands, World, store};
 
 impl World {
     /// Submits with a seed of the test's choice: what will be minted is then known before.
@@ -106,7 +106,7 @@ async fn revoking_the_unknown_is_remembered() {
     // A restart from the log, then one from a snapshot that was taken since.
     for snapshot_every in [1_000_000, 5] {
         drop(world);
-        let store = belay::store::Sqlite::open(directory.path()).unwrap();
+        let store = store(directory.path());
         world = World::over(Box::new(store), hands.clone(), snapshot_every).await;
         assert_eq!(world.mint_all(&planner, task.id, held.id, 2).await, refused, "{snapshot_every}");
         assert_eq!(world.mint_all(&planner, task.id, held.id, snapshot_every as u8).await, ["accepted"; 4]);

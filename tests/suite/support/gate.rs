@@ -8,6 +8,8 @@ use std::task::{Context, Waker};
 
 use belay::store::{Batch, BatchId, CommitError, Head, Reader, Sqlite, Store, StoreError};
 
+use super::world::store;
+
 /// The handle of the gate, for the test.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<Inside>, Condvar)>);
@@ -27,7 +29,7 @@ struct Gated {
 impl Gate {
     /// The embedded store in `directory`, behind this gate.
     pub fn store(&self, directory: &Path) -> Box<dyn Store> {
-        Box::new(Gated { inner: Sqlite::open(directory).unwrap(), gate: self.clone() })
+        Box::new(Gated { inner: store(directory), gate: self.clone() })
     }
 
     /// No turn is taken from now on.

@@ -68,7 +68,7 @@ impl World {
 
     /// A ledger in `directory`, on the embedded store.
     pub async fn open(directory: &Path, hands: Arc<Hands>) -> Self {
-        Self::over(Box::new(Sqlite::open(directory).unwrap()), hands, 1_000_000).await
+        Self::over(Box::new(store(directory)), hands, 1_000_000).await
     }
 
     async fn begin(&self) {
@@ -215,4 +215,12 @@ impl World {
         };
         self.submit(&Caller::Broker, command).await.unwrap();
     }
+}
+
+/// The embedded store in `directory`. Whatever another test starts as a process holds, between fork and exec, the
+/// locks of all: a store that was just closed may seem to be in use for a moment.
+pub fn store(directory: &Path) -> Sqlite {
+    let pause = std::time::Duration::from_millis(10);
+    let tries = std::iter::repeat_with(|| Sqlite::open(directory).inspect_err(|_| std::thread::sleep(pause)));
+    tries.take(100).find_map(Result::ok).unwrap_or_else(|| Sqlite::open(directory).unwrap())
 }
