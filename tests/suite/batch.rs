@@ -75,7 +75,7 @@ async fn one_request_cannot_fail_another() {
     let root = world.grant(&planner, task.id, &["db:read@**"]).await.unwrap();
     let before = world.ledger.checkpoint().0;
 
-    gate.shut();
+    let shut = gate.shut();
     let plug = queued(world.task(&planner));
     gate.wait_for_sequencer();
     // All of these are behind the plug, and so in one batch, in this order.
@@ -87,7 +87,7 @@ async fn one_request_cannot_fail_another() {
     let unfolded = queued(world.submit_once(&Caller::Broker, Wants(unfit), Some(("unfit", b"1"))));
     let refused = queued(world.delegate(&planner, root.id, "coder", &["db:write@b"]));
     let fourth = queued(world.task(&planner));
-    gate.open();
+    drop(shut);
 
     let plugged = plug.await;
     let good = [first.await.unwrap().id, second.await.unwrap().id, third.await.unwrap().id];

@@ -107,11 +107,11 @@ async fn twenty_at_once_are_one_grant() {
     let planner = world.agent("planner").await;
     let task = world.task(&planner).await.id;
     // Of one batch, where the second must see what the first has only been decided.
-    gate.shut();
+    let shut = gate.shut();
     let plug = queued(world.task(&planner));
     gate.wait_for_sequencer();
     let all: Vec<_> = (0..20).map(|_| queued(world.request(&planner, task, KEY))).collect();
-    gate.open();
+    drop(shut);
     plug.await;
     let mut granted = Vec::new();
     for answer in all {

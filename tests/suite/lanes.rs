@@ -41,7 +41,7 @@ async fn a_revoke_passes_thousands_that_wait() {
     let planner = world.agent("planner").await;
     let (task, other) = (world.task(&planner).await, world.task(&planner).await);
     let doomed = world.grant(&planner, task.id, &["db:read@**"]).await.unwrap();
-    gate.shut();
+    let shut = gate.shut();
     let plug = queued(world.task(&planner));
     gate.wait_for_sequencer();
     // Behind the plug: requests under the task that is about to be cut and under another, until the lane is full.
@@ -51,7 +51,7 @@ async fn a_revoke_passes_thousands_that_wait() {
     let error = world.submit(&Caller::Broker, add(LANE)).await.unwrap_err();
     assert_eq!((error.code, error.reason), (Code::Exhausted, "queue_full"));
     let cut = queued(revoke(&world, &planner, Target::Task(task.id)));
-    gate.open();
+    drop(shut);
     plug.await;
 
     let cut = cut.await.unwrap();
@@ -113,7 +113,7 @@ async fn a_call_that_cannot_be_recorded_is_denied() {
     let allowed = office.read(&planner, &token, "a");
     assert!(allowed.verdict.allowed, "{:?}", allowed.verdict);
 
-    gate.shut();
+    let shut = gate.shut();
     let plug = queued(world.task(&planner));
     gate.wait_for_sequencer();
     // The call above is in the log or waits: fill what is left of the lane.
@@ -128,7 +128,7 @@ async fn a_call_that_cannot_be_recorded_is_denied() {
     }
     // Neither a full lane of records nor a stopped store keeps a revoke from its place.
     let cut = queued(revoke(world, &planner, Target::Grant(grant.id)));
-    gate.open();
+    drop(shut);
     plug.await;
     cut.await.unwrap();
     let end = office.read(&planner, &token, "a");

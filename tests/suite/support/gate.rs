@@ -32,9 +32,11 @@ impl Gate {
         Box::new(Gated { inner: store(directory), gate: self.clone() })
     }
 
-    /// No turn is taken from now on.
-    pub fn shut(&self) {
+    /// No turn is taken from now on, until what this returns is dropped: also by a test that fails meanwhile.
+    #[must_use]
+    pub fn shut(&self) -> Shut {
         self.0.0.lock().unwrap().shut = true;
+        Shut(self.clone())
     }
 
     /// Waits until the sequencer stands before the gate with a batch in its hands: what is queued now is in
@@ -44,15 +46,19 @@ impl Gate {
         drop(waited.unwrap());
     }
 
-    /// Lets the turns go on.
-    pub fn open(&self) {
-        self.0.0.lock().unwrap().shut = false;
-        self.0.1.notify_all();
-    }
-
     /// How many entries each batch had.
     pub fn batches(&self) -> Vec<usize> {
         self.0.0.lock().unwrap().appended.clone()
+    }
+}
+
+/// A gate that is shut.
+pub struct Shut(Gate);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        self.0.0.0.lock().unwrap().shut = false;
+        self.0.0.1.notify_all();
     }
 }
 
