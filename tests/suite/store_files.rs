@@ -73,7 +73,7 @@ fn a_loose_data_directory_or_master_key_is_refused_with_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     drop(Broker::start_in(directory.path(), &[]));
     let data = directory.path().join("dev");
-    for (path, loose, tight) in [(data.clone(), 0o750, 0o700), (data.join("master.key"), 0o604, 0o600)] {
+    for (path, loose, tight) in [(data.clone(), 0o730, 0o700), (data.join("master.key"), 0o604, 0o600)] {
         let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         mode(loose);
         let before = std::fs::read_to_string(directory.path().join("serve.log")).unwrap();
