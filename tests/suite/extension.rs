@@ -130,12 +130,12 @@ async fn a_revoked_tree_cannot_be_extended() {
             let (tree, had, refused, enough) = (tree.clone(), had.clone(), refused.clone(), enough.clone());
             racing.spawn(async move {
                 let (mut tokens, mut roots) = (Vec::new(), Vec::new());
-                for turn in 0..200 {
+                for turn in 0..200_u8 {
                     let key = format!("{racer}-{turn}");
-                    let link = turn % 3;
+                    let link = usize::from(turn % 3);
                     let said = match racer % 5 {
                         0 => tree.delegate(link, "tester", &key).await.map(drop),
-                        1 => tree.renew(link, 15 + turn as i64).await.map(drop),
+                        1 => tree.renew(link, 15 + i64::from(turn)).await.map(drop),
                         2 => tree.token(link, &key).await.map(|token| tokens.push(token)),
                         // Roots of the same task: a cut of the task ends those too.
                         3 if task_is_cut => tree.request(&key).await.map(|granted| roots.push(granted.grant.id)),

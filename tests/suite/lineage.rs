@@ -17,7 +17,8 @@ use crate::support::property::check;
 use crate::support::world::{Hands, World};
 
 /// Name, ceiling, longest life in seconds.
-const AGENTS: [(&str, Option<&[&str]>, Option<i64>); 4] = [
+type Bounds = (&'static str, Option<&'static [&'static str]>, Option<i64>);
+const AGENTS: [Bounds; 4] = [
     ("planner", None, None),
     ("coder", Some(&["a:x.*@p/**", "b:*@p/*"]), None),
     ("tester", None, Some(100)),
@@ -162,7 +163,7 @@ impl Grove {
 fn a_child_never_outlives_or_outscopes_any_ancestor() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (done, refused, deepest) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    check(30, &steps(), |steps| {
+    check(20, &steps(), |steps| {
         runtime.block_on(async {
             let mut grove = Grove::plant().await;
             for step in &steps {

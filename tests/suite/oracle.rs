@@ -29,7 +29,7 @@ fn any_history_goes_as_the_model_says() {
 
 /// `BELAY_CASES=N` looks longer.
 fn cases() -> u32 {
-    std::env::var("BELAY_CASES").map_or(40, |cases| cases.parse().unwrap())
+    std::env::var("BELAY_CASES").map_or(30, |cases| cases.parse().unwrap())
 }
 
 #[test]

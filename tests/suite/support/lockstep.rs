@@ -39,7 +39,6 @@ pub struct Lockstep {
     tally: Tally,
 }
 
-#[derive(Clone)]
 struct Asked {
     by: usize,
     task: usize,
@@ -57,7 +56,7 @@ const AGENTS: [(&str, &str, &[&str], i64); 4] = [
     ("dora", "blue", &["a:x.*@p/**", "b:*@**"], 240_000),
 ];
 
-/// What both said: the ledger's refusal, if it is one.
+/// The ledger's refusal, if it is one.
 type Said = Option<&'static str>;
 
 impl Lockstep {
@@ -367,7 +366,7 @@ impl Lockstep {
     fn choose(&self, number: u8) -> Option<usize> {
         let live: Vec<usize> = (0..self.grants.len()).filter(|at| self.model.state(*at) == Some("active")).collect();
         match pick(number, live.len()) {
-            Some(at) if number % 5 > 0 => Some(live[at]),
+            Some(at) if !number.is_multiple_of(5) => Some(live[at]),
             _ => pick(number, self.grants.len()),
         }
     }

@@ -78,10 +78,14 @@ impl Tally {
         self.allowed += other.allowed;
     }
 
-    /// Every kind of step was accepted and refused, every state was met, trees grew, calls were allowed.
+    /// Every kind of step was accepted, those that ask for more were refused too, every state was met, trees grew,
+    /// calls were allowed.
     pub fn is_telling(&self) -> bool {
-        let both = ["Task", "Request", "Delegate", "Retry", "Renew", "Token", "Halt", "Complete", "EndTask", "Revoke"];
-        let met = |kind: &&str| self.steps.get(*kind).is_some_and(|counts| counts.iter().all(|count| *count > 0));
-        both.iter().all(met) && self.states.len() == 5 && self.deepest >= 3 && self.allowed > 1000
+        let count = |kind: &&str, which: usize| self.steps.get(*kind).map_or(0, |counts| counts[which]);
+        let accepted = ["Task", "Retry", "Complete", "EndTask", "Agent"];
+        let both = ["Request", "Delegate", "Renew", "Token", "Halt", "Revoke"];
+        let met =
+            both.iter().all(|kind| count(kind, 1) > 0) && accepted.iter().chain(&both).all(|kind| count(kind, 0) > 0);
+        met && self.states.len() == 5 && self.deepest >= 3 && self.allowed > 1000
     }
 }
