@@ -7,8 +7,6 @@ use belay::domain::entropy::Entropy;
 use belay::store::{Batch, Head, Sqlite, Store};
 use rusqlite::Connection;
 
-use crate::support::process::{Broker, ran, serve};
-
 /// The line that opening this directory is refused with.
 fn refusal(directory: &Path) -> String {
     let error = Sqlite::open(directory).err().expect("it was to be refused").to_string();
@@ -45,16 +43,6 @@ fn a_second_opener_is_refused_until_the_first_is_gone() {
 }
 
 #[test]
-fn a_second_broker_on_one_directory_is_refused() {
-    let broker = Broker::start();
-    let refused = ran(serve(&broker.home, &["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], &[]));
-    assert_eq!((refused.code, refused.stdout.as_str()), (7, ""), "{refused:?}");
-    let log = std::fs::read_to_string(broker.home.join("serve.log")).unwrap();
-    assert!(log.contains("another broker uses this data directory"), "{log}");
-    assert_eq!(broker.run(&["status"]).ok()["ready"], true);
-}
-
-#[test]
 fn files_are_for_their_owner_alone() {
     let directory = filled();
     let _open = Sqlite::open(directory.path()).unwrap();
@@ -66,25 +54,6 @@ fn files_are_for_their_owner_alone() {
     }
     seen.sort();
     assert_eq!(seen, ["ledger.db", "ledger.db-shm", "ledger.db-wal", "lock"]);
-}
-
-#[test]
-fn a_loose_data_directory_or_master_key_is_refused_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    drop(Broker::start_in(directory.path(), &[]));
-    let data = directory.path().join("dev");
-    for (path, loose, tight) in [(data.clone(), 0o730, 0o700), (data.join("master.key"), 0o604, 0o600)] {
-        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        mode(loose);
-        let before = std::fs::read_to_string(directory.path().join("serve.log")).unwrap();
-        let refused = ran(serve(directory.path(), &["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], &[]));
-        let log = std::fs::read_to_string(directory.path().join("serve.log")).unwrap();
-        let told = &log[before.len()..];
-        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{path:?}: {refused:?} {told}");
-        assert!(told.contains("chmod") && told.contains(path.to_str().unwrap()), "{told}");
-        mode(tight);
-        drop(Broker::start_in(directory.path(), &[]));
-    }
 }
 
 #[test]

@@ -102,7 +102,7 @@ impl Clients {
         let issue = IssueTokenRequest { grant: child, ..IssueTokenRequest::default() };
         round.child_token = Some(TokensClient::new(self.coder.clone()).issue(issue).await?.into_inner());
         round.accepted = self.allows(round).await? == (true, true);
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             round.cutting = true;
             let revoke = RevokeRequest { target: root, reason: "testing".to_owned(), dry_run: false };
             let answer = RevocationsClient::new(self.operator.clone()).revoke(revoke).await?.into_inner();
