@@ -217,10 +217,7 @@ impl World {
     }
 }
 
-/// The embedded store in `directory`. Whatever another test starts as a process holds, between fork and exec, the
-/// locks of all: a store that was just closed may seem to be in use for a moment.
+/// The embedded store in `directory`.
 pub fn store(directory: &Path) -> Sqlite {
-    let pause = std::time::Duration::from_millis(10);
-    let tries = std::iter::repeat_with(|| Sqlite::open(directory).inspect_err(|_| std::thread::sleep(pause)));
-    tries.take(100).find_map(Result::ok).unwrap_or_else(|| Sqlite::open(directory).unwrap())
+    Sqlite::open(directory).unwrap()
 }
