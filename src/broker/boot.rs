@@ -38,13 +38,22 @@ impl Broker {
     /// Opens the ledger, begins it if it is new, and unseals its keys with the master key in `directory`.
     ///
     /// # Errors
-    /// The store is damaged or of another trust domain, or the master key is not the one it was sealed with.
+    /// The store is damaged, lost or of another trust domain, or the master key is not the one it was sealed with.
     pub async fn open(foundation: Foundation, directory: &Path) -> Result<Self, Error> {
         let Foundation { store, clock, seeds, snapshot_every, trust_domain, issuer, address } = foundation;
         let ledger = Arc::new(Ledger::open(store, clock, seeds, snapshot_every)?);
-        let sealed = ledger.view(|view| view.keys().next().is_some());
-        let master = MasterKey::open(&directory.join("master.key"), sealed)?;
+        let path = directory.join("master.key");
+        // The key is made after the log has begun: one beside an empty log says that a log was here.
+        if ledger.checkpoint().0 == 0 && path.exists() {
+            let message = format!(
+                "{} is here and the ledger is empty: bring the ledger back, or remove the key to begin anew",
+                path.display()
+            );
+            return Err(Error::new(Code::Invalid, "ledger_lost", message));
+        }
         let origin = begin(&ledger, trust_domain, issuer).await?;
+        let sealed = ledger.view(|view| view.keys().next().is_some());
+        let master = MasterKey::open(&path, sealed)?;
         for purpose in [Purpose::Authority, Purpose::Token] {
             ensure_key(&ledger, purpose, &master, &origin).await?;
         }

@@ -107,6 +107,21 @@ fn a_ledger_opens_only_with_its_own_master_key() {
 }
 
 #[test]
+fn a_ledger_that_is_lost_is_not_begun_anew() {
+    let home = tempfile::tempdir().unwrap();
+    drop(Broker::start_in(home.path(), &[]));
+    let data = home.path().join("dev");
+    let taken = home.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    let ledger = ["ledger.db", "ledger.db-wal", "ledger.db-shm"].map(|name| (data.join(name), taken.join(name)));
+    ledger.iter().filter(|(from, _)| from.exists()).for_each(|(from, to)| std::fs::rename(from, to).unwrap());
+    assert_eq!(refused(home.path(), &FREE, 2)["detail"]["reason"], "ledger_lost");
+    ledger.iter().filter(|(from, _)| from.exists()).for_each(|(from, _)| std::fs::remove_file(from).unwrap());
+    ledger.iter().filter(|(_, to)| to.exists()).for_each(|(from, to)| std::fs::rename(to, from).unwrap());
+    assert_eq!(Broker::start_in(home.path(), &[]).run(&["status"]).ok()["ready"], true);
+}
+
+#[test]
 fn a_data_directory_is_one() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("file");

@@ -226,7 +226,7 @@ impl<'a> Context<'a> {
 /// Whether a certificate may be presented at `now`.
 ///
 /// # Errors
-/// It is unknown to the ledger, not signed, over, or cut.
+/// It is unknown to the ledger, over, or cut.
 pub fn presentable(view: &View<'_>, presenter: &Presenter, now: Timestamp) -> Result<(), Error> {
     let refused = |reason, why: &str| {
         let message = format!("certificate `{}` of `{}` {why}; enroll again", presenter.certificate, presenter.name);
