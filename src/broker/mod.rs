@@ -35,7 +35,7 @@ pub struct Broker {
     address: String,
 }
 
-/// A call as the edge understood it: who, under which id, under which name of theirs.
+/// A call as the edge understood it: who asks, under which id.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Who asks.

@@ -12,7 +12,7 @@ use crate::domain::view::Standing;
 use crate::merkle::Hash;
 
 /// A page of the log at a time: how many entries are read in one go.
-const CHUNK: u32 = 1000;
+pub(super) const CHUNK: u32 = 1000;
 
 /// Which events are wanted; what is not given is not asked about.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! The provenance of one thing: who asked, for whom, by which chain, and what became of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Broker;
-use super::read::{EventFilter, Found};
+use super::read::{CHUNK, Found};
 use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::Body;
@@ -90,7 +90,8 @@ impl Subject {
 }
 
 impl Broker {
-    /// Reads the whole log, twice: once for the thing and its chain, once for what touched that chain.
+    /// Reads the whole log, twice: once for the thing and its chain, once for what touched that chain. Takes as
+    /// long as the log is: not for a thread that others wait for.
     ///
     /// # Errors
     /// The id is malformed or nothing in the log made it.
@@ -122,10 +123,10 @@ impl Broker {
             Subject::Task(id) => tasks.remove(id),
             _ => chain.first().and_then(|grant| tasks.remove(&grant.task)),
         };
+        let known: HashSet<u64> = own.iter().map(|event| event.seq).collect();
         let mut events = own;
         self.each(|found| {
-            let known = events.iter().any(|event| event.seq == found.seq);
-            if !known && touches(&found.entry.body, &chain, task.as_ref()) {
+            if !known.contains(&found.seq) && touches(&found.entry.body, &chain, task.as_ref()) {
                 events.push(found);
             }
         })?;
@@ -136,12 +137,10 @@ impl Broker {
     fn each(&self, mut visit: impl FnMut(Found)) -> Result<(), Error> {
         let mut after = 0;
         loop {
-            let (page, next) = self.events(&EventFilter::default(), after, 1000)?;
-            page.into_iter().for_each(&mut visit);
-            match next {
-                Some(next) => after = next,
-                None => return Ok(()),
-            }
+            let page = self.ledger.entries(after, CHUNK)?;
+            let Some((last, ..)) = page.last() else { return Ok(()) };
+            after = *last;
+            page.into_iter().for_each(|(seq, entry, leaf)| visit(Found { seq, entry, leaf }));
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::broker::Broker;
 use crate::domain::event::Purpose;
 use crate::format::bundle;
 
-/// How long a key set may be kept, seconds: well below the overlap of a key's rotation.
+/// How long a key set may be kept, seconds.
 const REFRESH: u32 = 300;
 
 /// The router of the HTTPS listener.

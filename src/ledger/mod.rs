@@ -18,7 +18,7 @@ pub use clock::{Clock, SystemClock};
 pub use job::Request;
 pub use seed::Seeds;
 
-use crate::domain::decide::Decide;
+use crate::domain::decide::{Caller, Decide};
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Entry};
 use crate::domain::fold::fold;
@@ -103,9 +103,12 @@ impl Ledger {
     /// # Errors
     /// The request is refused, the queue is full, or the outcome could not be recorded.
     pub async fn submit<D: Decide>(&self, request: Request<D>) -> Result<D::Answer, Error> {
-        let lane = if D::URGENT { Lane::Urgent } else { Lane::Normal };
+        let (lane, ordinary) = match request.command.is_urgent() {
+            true => (Lane::Urgent, matches!(request.caller, Caller::Agent(_) | Caller::Stranger)),
+            false => (Lane::Normal, false),
+        };
         let (pending, answer) = Pending::new(request);
-        if self.shared.queue.push(lane, Box::new(pending)).is_err() {
+        if self.shared.queue.push(lane, ordinary, Box::new(pending)).is_err() {
             return Err(self.refusal());
         }
         answer.await.unwrap_or_else(|_| Err(turn::stopped()))
@@ -119,16 +122,21 @@ impl Ledger {
         if !self.is_ready() {
             return Err(Error::new(Code::Unavailable, "not_recording", "the last turn failed; try again in a moment"));
         }
-        self.record_denied(request)
+        self.push_record(false, request)
     }
 
     /// The same for what was answered with a deny: it may wait for a turn that succeeds, and is what finds
     /// out that one does again.
     ///
     /// # Errors
-    /// Its queue is full, or the ledger has stopped.
+    /// Half of its queue is full, or the ledger has stopped.
     pub fn record_denied<D: Decide>(&self, request: Request<D>) -> Result<(), Error> {
-        self.shared.queue.push(Lane::Record, Box::new(Pending::record(request))).map_err(|_| self.refusal())
+        self.push_record(true, request)
+    }
+
+    fn push_record<D: Decide>(&self, denied: bool, request: Request<D>) -> Result<(), Error> {
+        let job = Box::new(Pending::record(request));
+        self.shared.queue.push(Lane::Record, denied, job).map_err(|_| self.refusal())
     }
 
     fn refusal(&self) -> Error {

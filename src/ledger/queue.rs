@@ -42,8 +42,10 @@ struct Lanes {
 }
 
 impl Queue {
-    /// Puts a job in its lane; gives it back if the lane is full or the queue closed.
-    pub(super) fn push(&self, lane: Lane, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
+    /// Puts a job in its lane; gives it back if the lane is full or the queue closed. A lane is full for the
+    /// `ordinary` at half of it: agents that give up what they hold do not stand before an operator's revoke,
+    /// nor denied calls before those that may be allowed.
+    pub(super) fn push(&self, lane: Lane, ordinary: bool, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
         let mut lanes = self.lock();
         let closed = lanes.closed;
         let (waiting, most) = match lane {
@@ -51,6 +53,7 @@ impl Queue {
             Lane::Normal => (&mut lanes.normal, NORMAL),
             Lane::Record => (&mut lanes.records, RECORDS),
         };
+        let most = if ordinary { most / 2 } else { most };
         if closed || waiting.len() >= most {
             return Err(job);
         }

@@ -35,6 +35,19 @@ pub(super) struct Sequencer {
     pub(super) snapshot_every: u64,
 }
 
+/// However the sequencer ends, by a panic too: nobody waits for it, and nothing is allowed that it would record.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.die();
+        self.0.queue.close();
+        while let Some(jobs) = self.0.queue.take() {
+            jobs.into_iter().for_each(|job| refuse(job, stopped()));
+        }
+    }
+}
+
 /// What a batch has come to so far.
 #[derive(Default)]
 struct Draft {
@@ -48,6 +61,7 @@ struct Draft {
 impl Sequencer {
     /// Takes turns until the queue is closed and empty, or the ledger cannot be trusted any more.
     pub(super) fn run(mut self) {
+        let _ending = Ending(Arc::clone(&self.shared));
         while let Some(jobs) = self.shared.queue.take() {
             self.turn(jobs, None);
             if self.shared.is_dead() {
@@ -55,11 +69,6 @@ impl Sequencer {
             }
             self.snapshot_if_due();
         }
-        self.shared.queue.close();
-        while let Some(jobs) = self.shared.queue.take() {
-            jobs.into_iter().for_each(|job| refuse(job, stopped()));
-        }
-        self.shared.die();
     }
 
     fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>, forget: Option<Digest>) {

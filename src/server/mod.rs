@@ -22,6 +22,7 @@ use anyhow::Context as _;
 use rustls_pki_types::CertificateDer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::broker::{Broker, Foundation};
 use crate::domain::error::{Code, Error};
@@ -86,17 +87,16 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let routes = edge::routes(&broker, health_service);
-    let grpc_task = task::spawn(
-        tonic::transport::Server::builder()
-            .max_concurrent_streams(256)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(grpc.accept_until(told(&stop)), told(&stop)),
-    );
-    let pages = edge::pages(Arc::clone(&broker));
-    let http_task = task::spawn(
-        axum::serve(http.accept_until(told(&stop)), pages).with_graceful_shutdown(told(&stop)).into_future(),
-    );
+    let grpc = tonic::transport::Server::builder()
+        .max_concurrent_streams(256)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(grpc.accept_until(told(&stop)), told(&stop));
+    let http = axum::serve(http.accept_until(told(&stop)), edge::pages(Arc::clone(&broker)));
+    let http = http.with_graceful_shutdown(told(&stop)).into_future();
+    let mut listeners = JoinSet::new();
+    listeners.spawn(async { grpc.await.map_err(|error| error.to_string()) });
+    listeners.spawn(async { http.await.map_err(|error| error.to_string()) });
     let upkeep =
         task::spawn(upkeep(Arc::clone(&broker), config.clone(), dev_home.clone(), identity, [grpc_at, http_at]));
     ready(&Ready {
@@ -105,11 +105,17 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
         home: dev_home.unwrap_or(config.data),
         trust_domain: config.trust_domain.to_string(),
     });
-    let fault = until_stopped(&broker, signals).await;
+    let fault = tokio::select! {
+        fault = until_stopped(&broker, signals) => fault,
+        Some(ended) = listeners.join_next() => {
+            // One that ends before it is told to would leave a broker that nobody reaches.
+            Some(Error::new(Code::Internal, "listener_ended", format!("a listener ended by itself: {ended:?}")))
+        }
+    };
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     stop.send_replace(true);
     upkeep.abort();
-    if tokio::time::timeout(DRAIN, async { (grpc_task.await, http_task.await) }).await.is_err() {
+    if tokio::time::timeout(DRAIN, async { while listeners.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!(seconds = DRAIN.as_secs(), "some requests did not finish in time");
     }
     let ledger = Arc::clone(broker.ledger());

@@ -156,6 +156,13 @@ async fn a_revoked_tree_cannot_be_extended() {
         tokio::time::timeout(Duration::from_secs(60), enough.notified()).await.unwrap();
         tree.revoke(&target).await;
         let last = tree.extent();
+        // The racers may all have ended before the answer: what begins after it is asked for here.
+        for link in 0..3 {
+            let late = format!("late-{link}");
+            assert!(tree.delegate(link, "tester", &late).await.is_err(), "{target}: delegated below link {link}");
+            assert!(tree.renew(link, 500).await.is_err(), "{target}: renewed link {link}");
+            assert!(tree.token(link, &late).await.is_err(), "{target}: a token under link {link}");
+        }
         let (tokens, roots): (Vec<_>, Vec<_>) = racing.join_all().await.into_iter().unzip();
 
         assert_eq!(tree.extent(), last, "{target}: extended after the revoke had returned");

@@ -109,7 +109,10 @@ impl Decide for Invite {
 impl Decide for SetAgentStatus {
     type Answer = Agent;
     const VERB: &'static str = "agent.status";
-    const URGENT: bool = true;
+
+    fn is_urgent(&self) -> bool {
+        self.status != AgentStatus::Active
+    }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Agent>, Error> {
         // Retiring is for good: that is management, not response.

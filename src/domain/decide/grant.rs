@@ -170,7 +170,10 @@ impl Decide for RenewGrant {
 impl Decide for SetGrantStatus {
     type Answer = Granted;
     const VERB: &'static str = "grant.status";
-    const URGENT: bool = true;
+
+    fn is_urgent(&self) -> bool {
+        self.status != Status::Active
+    }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Granted>, Error> {
         let grant = match (self.status, ctx.caller) {

@@ -147,6 +147,12 @@ impl Decide for KeepSigned {
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Identity>, Error> {
         let identity = ctx.view.identity(&self.id).ok_or_else(|| Error::not_found("certificate", self.id))?;
         ctx.not_cut(Target::Certificate(self.id))?;
+        if ctx.now >= identity.not_after {
+            return Err(Error::denied(
+                "certificate_expired",
+                format!("certificate `{}` ran out before it was kept", self.id),
+            ));
+        }
         if identity.der.is_some() {
             return Err(Error::new(
                 Code::Internal,

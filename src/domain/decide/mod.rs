@@ -42,8 +42,10 @@ pub trait Decide: Send + 'static {
     type Answer: Send + 'static;
     /// The verb, for idempotency keys and logs.
     const VERB: &'static str;
-    /// Whether it passes before all others.
-    const URGENT: bool = false;
+    /// Whether it passes before all others: it only ends or halts something.
+    fn is_urgent(&self) -> bool {
+        false
+    }
 
     /// The events that would make the request true, and the answer.
     ///

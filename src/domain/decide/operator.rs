@@ -56,7 +56,10 @@ impl Decide for AddOperator {
 impl Decide for RemoveOperator {
     type Answer = Operator;
     const VERB: &'static str = "operator.remove";
-    const URGENT: bool = true;
+
+    fn is_urgent(&self) -> bool {
+        true
+    }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Operator>, Error> {
         ctx.operator(Right::ManageOperators)?;

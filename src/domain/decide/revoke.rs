@@ -58,7 +58,10 @@ pub enum EffectState {
 impl Decide for Revoke {
     type Answer = Revoked;
     const VERB: &'static str = "revoke";
-    const URGENT: bool = true;
+
+    fn is_urgent(&self) -> bool {
+        !self.dry_run
+    }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Revoked>, Error> {
         if self.target.time().is_some_and(|dated| dated > ctx.now.plus(SKEW)) {

@@ -66,7 +66,10 @@ impl Decide for StartTask {
 impl Decide for EndTask {
     type Answer = Task;
     const VERB: &'static str = "task.end";
-    const URGENT: bool = true;
+
+    fn is_urgent(&self) -> bool {
+        true
+    }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Task>, Error> {
         let task = ctx.view.task(&self.id);
