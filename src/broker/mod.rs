@@ -17,8 +17,9 @@ pub use read::{EventFilter, Found};
 pub use token::{Checked, SignedToken};
 pub use why::Provenance;
 
-use crate::domain::decide::{Caller, Decide};
+use crate::domain::decide::{Caller, Context, Decide};
 use crate::domain::digest::Digest;
+use crate::domain::entropy::Entropy;
 use crate::domain::error::Error;
 use crate::domain::event::{Idempotency, Origin};
 use crate::ledger::{Ledger, Request};
@@ -79,6 +80,19 @@ impl Broker {
             blobs: Vec::new(),
         };
         self.ledger.submit(request).await
+    }
+
+    /// What a command would be answered now. Nothing is recorded, so nothing that it says may be handed out.
+    ///
+    /// # Errors
+    /// It would be refused.
+    pub fn peek<D: Decide>(&self, asked: &Asked, command: &D) -> Result<D::Answer, Error> {
+        let mut entropy = Entropy::from_seed(self.ledger.seed());
+        let now = self.ledger.now();
+        self.ledger.view(|view| {
+            let mut context = Context { view, now, caller: &asked.caller, entropy: &mut entropy, idempotency: None };
+            command.decide(&mut context).map(|decision| decision.answer)
+        })
     }
 
     /// The ledger, for looking.

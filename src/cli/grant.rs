@@ -131,7 +131,8 @@ pub struct Change {
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
-        let mut grants = GrantsClient::new(global.channel().await?);
+        let mut grants =
+            GrantsClient::new(global.channel().await?).max_decoding_message_size(super::audit::LARGEST_ANSWER);
         let granted = match self {
             Self::Request(request) => grants.request(request.message()).await,
             Self::Delegate(delegate) => grants.delegate(delegate.message()).await,

@@ -147,6 +147,22 @@ pub struct Token {
     pub kid: String,
 }
 
+impl Token {
+    /// No fewer than the bytes of its claims as JSON: what will not fit is refused before it is recorded.
+    pub fn weight(&self) -> usize {
+        // A quote or a backslash takes two bytes; every other byte of these texts takes one.
+        let text = |line: &Line| 2 * line.as_str().len();
+        let issuer = self.issuer.as_str().len();
+        let link = |link: &Link| {
+            let actor = issuer + link.agent.as_str().len() + 260;
+            actor + 120 + link.agent.as_str().len() + text(&link.owner) + link.subject.as_ref().map_or(0, text)
+        };
+        let scope = |scope: &super::scope::Scope| 2 * scope.to_string().len() + 120;
+        let fixed = 1000 + issuer + text(&self.subject) + self.audience.as_str().len();
+        fixed + self.chain.iter().map(link).sum::<usize>() + self.scopes.iter().map(scope).sum::<usize>()
+    }
+}
+
 /// What memory keeps of a token: the rest is in its event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LiveToken {

@@ -1,15 +1,13 @@
 //! The audit and the status: pages of the log, provenance, what is live.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use super::convert::{event, given, grant};
 use super::{Edge, open};
-use crate::broker::{Broker, EventFilter};
+use crate::broker::EventFilter;
 use crate::domain::agent::AgentStatus;
 use crate::domain::decide::judge;
-use crate::domain::error::{Code, Error};
+use crate::domain::error::Error;
 use crate::domain::event::Body;
 use crate::domain::grant::{Grant, GrantState, Task};
 use crate::domain::time::Timestamp;
@@ -37,7 +35,7 @@ impl Audit for Edge {
             limit @ 1..=1000 => limit as usize,
             limit => return Err(Error::malformed("limit", &limit.to_string(), "a page has at most 1000 events").into()),
         };
-        let (found, next) = self.aside(move |broker| broker.events(&filter, body.after, limit)).await?;
+        let (found, next) = self.aside(move |broker| broker.events(&filter, body.after, limit)).await??;
         Ok(Response::new(v1::ListEventsResponse { events: found.iter().map(event).collect(), next: next.unwrap_or(0) }))
     }
 
@@ -49,7 +47,7 @@ impl Audit for Edge {
     async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::WhyResponse>, Status> {
         let (_, body) = open(request)?;
         let id = body.id.clone();
-        let why = self.aside(move |broker| broker.why(&id)).await?;
+        let why = self.aside(move |broker| broker.why(&id)).await??;
         let chain: Vec<v1::Grant> = why.chain.iter().map(|link| self.link(link)).collect();
         let task = why.task.as_ref();
         let holder = why.chain.last().map(|link| &link.agent).or(task.map(|task| &task.agent));
@@ -69,16 +67,6 @@ impl Audit for Edge {
 }
 
 impl Edge {
-    /// Reads the log on a thread of its own: it may be long, and decisions do not wait for it.
-    async fn aside<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&Broker) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let broker = Arc::clone(&self.0);
-        let failed = |_| Error::new(Code::Internal, "panicked", "the log could not be read; report this");
-        tokio::task::spawn_blocking(move || read(&broker)).await.map_err(failed)?
-    }
-
     /// A grant as the log made it, with its state of today; one that has left memory is over.
     fn link(&self, known: &Grant) -> v1::Grant {
         let now = self.0.ledger().now();
@@ -103,7 +91,7 @@ impl status_server::Status for Edge {
             store: ledger.store_name().to_owned(),
             seq: size,
             freshness_ms: 0,
-            live: Some(ledger.view(|view| live(&view, now))),
+            live: Some(self.aside(move |broker| broker.ledger().view(|view| live(&view, now))).await?),
             checkpoint: Some(v1::Checkpoint { size, root: root.to_string() }),
         }))
     }

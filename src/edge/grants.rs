@@ -47,7 +47,11 @@ impl Grants for Edge {
 
     async fn show(&self, request: Request<v1::ShowGrantRequest>) -> Answer<v1::ShowGrantResponse> {
         let (asked, body) = open(request)?;
-        let found = self.0.grant(&asked, body.id.parse()?, body.tree)?;
+        let id = body.id.parse()?;
+        let found = match body.tree {
+            true => self.aside(move |broker| broker.grant(&asked, id, true)).await??,
+            false => self.0.grant(&asked, id, false)?,
+        };
         let mut grants = found.iter().map(|(known, standing)| grant(known, standing.state, standing.reason));
         Ok(Response::new(v1::ShowGrantResponse { grant: grants.next(), descendants: grants.collect() }))
     }
@@ -55,7 +59,7 @@ impl Grants for Edge {
     async fn list(&self, request: Request<v1::ListGrantsRequest>) -> Answer<v1::ListGrantsResponse> {
         let (asked, body) = open(request)?;
         let (agent, task, state) = (given(&body.agent)?, given(&body.task)?, given(&body.state)?);
-        let found = self.0.grants(&asked, agent.as_ref(), task, state);
+        let found = self.aside(move |broker| broker.grants(&asked, agent.as_ref(), task, state)).await?;
         let grants = found.iter().map(|(known, standing)| grant(known, standing.state, standing.reason)).collect();
         Ok(Response::new(v1::ListGrantsResponse { grants }))
     }

@@ -14,6 +14,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
@@ -26,13 +27,29 @@ use crate::wire::v1;
 /// Bytes of one request: the largest, a grant with 64 scopes of 512 bytes, is far below.
 pub const LARGEST_REQUEST: usize = 256 * 1024;
 
-/// Every service, over one broker.
+/// Bytes of a request by somebody unknown: a certificate request of 16 KiB and a join token.
+const LARGEST_ENROLMENT: usize = 24 * 1024;
+/// Long reads under way at once: they hold up what decides, each for as long as it looks.
+const LONG_READS: usize = 1;
+
+/// Every service, over one broker, and the turnstile for reads that take long.
 #[derive(Clone)]
-pub struct Edge(Arc<Broker>);
+pub struct Edge(Arc<Broker>, Arc<Semaphore>);
+
+impl Edge {
+    /// Reads much of the log or the state on a thread of its own, one such read after the other: decisions do
+    /// not wait for them all.
+    async fn aside<T: Send + 'static>(&self, read: impl FnOnce(&Broker) -> T + Send + 'static) -> Result<T, Error> {
+        let failed = || Error::new(Code::Internal, "panicked", "this could not be read; report it");
+        let _turn = self.1.acquire().await.map_err(|_| failed())?;
+        let broker = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || read(&broker)).await.map_err(|_| failed())
+    }
+}
 
 /// Every gRPC service and the health of all, behind the access table.
 pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>) -> Routes {
-    let edge = Edge(Arc::clone(broker));
+    let edge = Edge(Arc::clone(broker), Arc::new(Semaphore::new(LONG_READS)));
     macro_rules! add {
         ($routes:expr, $($server:path),*) => {{
             let mut routes = $routes;
@@ -41,8 +58,9 @@ pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>) -> Routes
         }};
     }
     let routes = add!(
-        Routes::new(health),
-        v1::identity_server::IdentityServer<Edge>,
+        Routes::new(health).add_service(
+            v1::identity_server::IdentityServer::new(edge.clone()).max_decoding_message_size(LARGEST_ENROLMENT)
+        ),
         v1::agents_server::AgentsServer<Edge>,
         v1::operators_server::OperatorsServer<Edge>,
         v1::tasks_server::TasksServer<Edge>,

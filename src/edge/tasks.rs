@@ -34,7 +34,8 @@ impl Tasks for Edge {
 
     async fn list(&self, request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
         let (asked, _) = open(request)?;
-        let tasks = self.0.tasks(&asked).iter().map(|(known, state)| task(known, *state)).collect();
+        let found = self.aside(move |broker| broker.tasks(&asked)).await?;
+        let tasks = found.iter().map(|(known, state)| task(known, *state)).collect();
         Ok(Response::new(v1::ListTasksResponse { tasks }))
     }
 }

@@ -72,7 +72,13 @@ impl Revocations for Edge {
         let (asked, body) = open(request)?;
         let command =
             Revoke { target: body.target.parse()?, reason: line(&body.reason, "reason")?, dry_run: body.dry_run };
-        let revoked = self.0.submit(&asked, command).await?;
+        let revoked = match body.dry_run {
+            true => {
+                let asked = asked.clone();
+                self.aside(move |broker| broker.peek(&asked, &command)).await??
+            }
+            false => self.0.submit(&asked, command).await?,
+        };
         let revocation = revoked.revocation;
         let CutCounts { grants, tokens, certificates, leases } = revocation.cut;
         Ok(Response::new(v1::RevokeResponse {

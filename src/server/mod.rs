@@ -33,6 +33,8 @@ use listen::Listener;
 
 /// How long requests under way may take to finish once the broker is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long one request may take, its message included: a half-sent one does not stay for ever.
+const REQUEST: Duration = Duration::from_secs(30);
 /// How often identities are looked at, to renew them long before they end.
 const UPKEEP: Duration = Duration::from_secs(600);
 
@@ -89,6 +91,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let routes = edge::routes(&broker, health_service);
     let grpc = tonic::transport::Server::builder()
         .max_concurrent_streams(256)
+        .timeout(REQUEST)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(routes)
         .serve_with_incoming_shutdown(grpc.accept_until(told(&stop)), told(&stop));

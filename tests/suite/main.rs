@@ -31,6 +31,7 @@ mod empty;
 mod expiry;
 mod extension;
 mod fold;
+mod heavy;
 mod idempotency;
 mod identity;
 mod lanes;

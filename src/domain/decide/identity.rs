@@ -79,6 +79,9 @@ impl Decide for Enroll {
             Some((_, key)) if key != identity.key_hash => {
                 return Err(refused("join_used", "the join token was used with another key; ask for a new one"));
             }
+            Some((earlier, _)) if ctx.view.cut(&Target::Certificate(earlier)).is_some() => {
+                return Err(refused("join_used", "the certificate of this join token was revoked; ask for a new one"));
+            }
             Some((earlier, _)) => match ctx.view.identity(&earlier) {
                 Some(known) if known.der.is_some() => {
                     return Ok(Decision::new(Vec::new(), Enrolled::Again(known.clone())));

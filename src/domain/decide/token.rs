@@ -1,6 +1,7 @@
 //! Tokens: every claim is decided and recorded here; the signature comes after.
 
 use super::{Context, Decide, Decision, Presenter};
+use crate::domain::MAX_TOKEN;
 use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Purpose};
@@ -91,6 +92,10 @@ pub(super) fn issue(
         key_hash: presenter.key_hash,
         kid: key.kid.clone(),
     };
+    if token.weight() > MAX_TOKEN {
+        let why = "its scopes and chain do not fit a token; delegate less, or from nearer to the root";
+        return Err(Error::denied("token_too_large", format!("grant `{}` gets no token: {why}", grant.id)));
+    }
     events.push(Body::TokenIssued { token: token.clone() });
     Ok(TokenAnswer::New(Box::new(Prepared::recorded(token))))
 }

@@ -189,6 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn no_token_weighs_less_than_its_claims() {
+        let line = |byte: &str| byte.repeat(256).parse::<crate::domain::name::Line>().unwrap();
+        let mut heavy = token();
+        heavy.subject = line("\\");
+        heavy.chain = vec![heavy.chain[0].clone(); 16];
+        for (at, link) in heavy.chain.iter_mut().enumerate() {
+            link.agent = format!("{at:0>63}").parse().unwrap();
+            (link.owner, link.subject) = (line("\""), Some(line("\u{10348}")));
+        }
+        let far: TrustDomain = "d".repeat(160).parse().unwrap();
+        for token in [token(), heavy] {
+            let (_, payload) =
+                signing_input(&token, &far).split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            let claims = from_base64url(&payload).unwrap().len();
+            assert!(claims <= token.weight(), "{claims} bytes weigh {}", token.weight());
+        }
+    }
+
+    #[test]
     fn the_signing_input_is_fixed_byte_for_byte() {
         let input = signing_input(&token(), &trust_domain());
         let (header, _) = input.split_once('.').unwrap();

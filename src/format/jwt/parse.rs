@@ -10,7 +10,7 @@ use super::{ALGORITHM, Claims, Header, TYPES};
 use crate::domain::error::Error;
 use crate::format::{from_base64url, json};
 
-const LONGEST: usize = 32 * 1024;
+const LONGEST: usize = 48 * 1024;
 
 /// A token that was read and not checked: anybody may have written it.
 pub struct Unverified {
@@ -27,7 +27,7 @@ pub struct Unverified {
 /// `token_malformed`, `token_type`, `token_algorithm`.
 pub fn parse(text: &str) -> Result<Unverified, Error> {
     if text.len() > LONGEST {
-        return Err(malformed("it has more than 32 KiB"));
+        return Err(malformed("it has more than 48 KiB"));
     }
     let (signing_input, signature) = text.rsplit_once('.').ok_or_else(|| malformed("it has not three parts"))?;
     let (header, payload) = signing_input.split_once('.').ok_or_else(|| malformed("it has not three parts"))?;

@@ -4,6 +4,7 @@
 //! is bounded, and a failing `accept` (EMFILE and the like) is waited out. What a connection may do
 //! is decided per request, from the certificate that travels with it, never here.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::Connection;
@@ -24,7 +25,7 @@ use crate::domain::error::{Code, Error};
 /// How patient the accept loop is.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Handshakes under way at once; beyond them, clients wait in the kernel's backlog.
+    /// Handshakes under way at once; beyond them, the oldest is given up for each new one.
     handshakes: usize,
     /// How long one handshake may take.
     patience: Duration,
@@ -107,15 +108,24 @@ async fn accept(
 ) {
     // Dropped with this loop, which ends the handshakes that it still holds.
     let mut handshakes = JoinSet::new();
+    let mut begun: VecDeque<AbortHandle> = VecDeque::new();
     tokio::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => return,
             () = finished.closed() => return,
             Some(_) = handshakes.join_next() => {}
-            accepted = source.next(), if handshakes.len() < limits.handshakes => match accepted {
+            accepted = source.next() => match accepted {
                 Ok((socket, peer)) => {
-                    handshakes.spawn(handshake(socket, peer, tls.clone(), limits.patience, finished.clone()));
+                    begun.retain(|handshake| !handshake.is_finished());
+                    if begun.len() >= limits.handshakes
+                        && let Some(oldest) = begun.pop_front()
+                    {
+                        // Whoever is silent makes room: it cannot keep out those who speak.
+                        oldest.abort();
+                    }
+                    let next = handshake(socket, peer, tls.clone(), limits.patience, finished.clone());
+                    begun.push_back(handshakes.spawn(next));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
