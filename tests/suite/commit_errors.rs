@@ -255,3 +255,16 @@ fn a_commit_that_cannot_be_settled_ends_the_ledger() {
         assert_eq!(reopened(&trial.backend).0.granted.len(), 1, "it was kept");
     });
 }
+
+#[tokio::test]
+async fn a_panic_of_the_sequencer_ends_the_ledger_for_everybody() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, control) = Faulty::over(Box::new(belay::store::Sqlite::open(directory.path()).unwrap()));
+    let world = World::over(store, crate::support::world::Hands::new(), 1_000_000).await;
+    world.agent("planner").await;
+    control.fail(0, Fault::Panics);
+    let lost = world.submit(&Caller::Broker, register("coder")).await.unwrap_err();
+    assert_eq!((lost.code, lost.reason), (Code::Unavailable, "stopped"));
+    let dead = tokio::time::timeout(std::time::Duration::from_secs(5), dead_to_everybody(&world));
+    dead.await.expect("whoever waits for the ledger to stop is told");
+}

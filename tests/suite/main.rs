@@ -41,7 +41,6 @@ mod oracle;
 mod power_loss;
 mod scopes;
 mod secrets;
-mod sequencer_end;
 mod serve;
 mod smoke;
 mod store_contract;

@@ -21,9 +21,12 @@ pub enum Fault {
     LostFatal,
     /// The disk refused to say; it was kept.
     KeptFatal,
+    /// No failure that a store reports: it panics.
+    Panics,
 }
 
 impl Fault {
+    /// Every failure that a store can report.
     pub const ALL: [Self; 7] = [
         Self::Begin,
         Self::Append,
@@ -174,6 +177,7 @@ impl Store for Faulty {
 
     fn commit(&mut self) -> Result<(), CommitError> {
         self.control.pass(Stage::Commit);
+        assert!(self.control.due(&[Fault::Panics]).is_none(), "it was told to panic");
         let fault = self.control.due(&Fault::ALL[2..]);
         if fault.is_none_or(Fault::keeps) {
             self.inner.commit()?;
