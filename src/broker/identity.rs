@@ -107,13 +107,15 @@ impl Broker {
     fn build(&self, kind: Kind, name: &Name, spki: &[u8], names: &[String]) -> Result<(Identity, Unsigned), Error> {
         let now = self.ledger.now();
         let id = CertificateId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
-        let from = now.minus(BACKDATE).whole_seconds();
-        let until = now.plus(IDENTITY_LIFE).whole_seconds().min(self.keys.authority_not_after());
+        // Whoever checks a certificate goes by the wall clock, which may be behind the log.
+        let start = now.min(self.ledger.wall());
+        let from = start.minus(BACKDATE).whole_seconds();
+        let until = start.plus(IDENTITY_LIFE).whole_seconds().min(self.keys.authority_not_after());
         if until <= now {
             return Err(Error::new(
                 Code::Unavailable,
                 "authority_expired",
-                "the certificate authority has expired; nothing is issued",
+                "the certificate authority has expired, or the log is a day ahead of the clock; nothing is issued",
             ));
         }
         self.keys.prepare_identity(kind, name, spki, id, from, until, names)

@@ -34,6 +34,9 @@ pub(super) trait Job: Send {
     fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)>;
     /// Whether it only records what was answered already, and so must not be lost.
     fn is_record(&self) -> bool;
+    /// Whether it may pass while the clock is behind the log: what ends or halts something, what was answered
+    /// already, and what the broker needs to be reached at all.
+    fn needs_no_clock(&self) -> bool;
     /// Refuses it, whatever was decided.
     fn refuse(&mut self, error: Error);
     /// Answers: the batch that it saw is durable.
@@ -98,6 +101,10 @@ impl<D: Decide> Job for Pending<D> {
 
     fn is_record(&self) -> bool {
         self.record
+    }
+
+    fn needs_no_clock(&self) -> bool {
+        self.record || self.request.command.is_urgent() || self.request.caller == Caller::Broker
     }
 
     fn refuse(&mut self, error: Error) {

@@ -25,7 +25,7 @@ use crate::domain::fold::fold;
 use crate::domain::grant::Token;
 use crate::domain::prepared::Prepared;
 use crate::domain::state::State;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{SKEW, Timestamp};
 use crate::domain::view::View;
 use crate::merkle::{Frontier, Hash, leaf_hash};
 use crate::store::{Reader, Store, StoreError};
@@ -119,6 +119,9 @@ impl Ledger {
     /// # Errors
     /// Its queue is full, the last turn failed, or the ledger has stopped: what it was to record must not happen.
     pub fn record<D: Decide>(&self, request: Request<D>) -> Result<(), Error> {
+        if self.shared.is_behind(self.shared.read().state.at()) {
+            return Err(turn::clock_behind());
+        }
         if !self.is_ready() {
             return Err(Error::new(Code::Unavailable, "not_recording", "the last turn failed; try again in a moment"));
         }
@@ -160,6 +163,11 @@ impl Ledger {
     /// The wall clock, never before the last batch.
     pub fn now(&self) -> Timestamp {
         self.shared.read().state.at().max(self.shared.clock.wall())
+    }
+
+    /// The wall clock as it is, though the log may be ahead of it.
+    pub fn wall(&self) -> Timestamp {
+        self.shared.clock.wall()
     }
 
     /// Fresh secret random bytes for a request.
@@ -210,9 +218,10 @@ impl Ledger {
         !self.shared.is_dead()
     }
 
-    /// Whether the last turn succeeded, so that what is decided now will be recorded.
+    /// Whether the last turn succeeded, so that what is decided now will be recorded, at a time that is true.
     pub fn is_ready(&self) -> bool {
-        self.is_alive() && !self.shared.failing.load(Ordering::SeqCst)
+        let behind = self.shared.is_behind(self.shared.read().state.at());
+        self.is_alive() && !behind && !self.shared.failing.load(Ordering::SeqCst)
     }
 
     /// Resolves when the ledger has stopped, by itself or by [`Ledger::close`].
@@ -272,6 +281,11 @@ impl Shared {
 
     fn write(&self) -> RwLockWriteGuard<'_, Memory> {
         self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the wall clock is behind the last batch by more than two clocks may differ.
+    fn is_behind(&self, at: Timestamp) -> bool {
+        at.since(self.clock.wall()) > SKEW
     }
 
     fn is_dead(&self) -> bool {

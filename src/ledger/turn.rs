@@ -121,7 +121,12 @@ impl Sequencer {
         let memory = self.shared.read();
         let now = memory.state.at().max(self.shared.clock.wall());
         let mut draft = Draft { frontier: memory.frontier.clone(), ..Draft::default() };
+        let behind = self.shared.is_behind(memory.state.at());
         for job in jobs {
+            if behind && !job.needs_no_clock() {
+                job.refuse(clock_behind());
+                continue;
+            }
             // A panic, an oversized or an unfit event loses its own request, and nothing of its batch.
             let decided = catch_unwind(AssertUnwindSafe(|| decide_one(&memory, &draft, job.as_mut(), now)));
             match decided.unwrap_or_else(|_| {
@@ -293,6 +298,12 @@ fn unconfirmed(error: &CommitError) -> Error {
             Error::new(Code::Unavailable, "outcome_unknown", message)
         }
     }
+}
+
+/// The log has seen a later time than it is: what is granted by that time would live longer than was asked.
+pub(super) fn clock_behind() -> Error {
+    let message = "the clock is more than 2 s behind the log; only revoking and halting work until it is set right";
+    Error::new(Code::Unavailable, "clock_behind", message)
 }
 
 pub(super) fn stopped() -> Error {

@@ -23,6 +23,7 @@ mod bad_wire;
 mod batch;
 mod chain;
 mod cli;
+mod clock;
 mod commit_errors;
 mod connection;
 mod crash;
