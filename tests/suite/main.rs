@@ -29,6 +29,7 @@ mod connection;
 mod crash;
 mod durable_credentials;
 mod empty;
+mod enrol_again;
 mod expiry;
 mod extension;
 mod fold;
