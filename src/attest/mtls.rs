@@ -29,7 +29,9 @@ pub fn present(leaf: &[u8], trust_domain: &TrustDomain) -> Result<(Kind, Present
     let serial: Option<[u8; 16]> = certificate.raw_serial().try_into().ok();
     let id = serial.and_then(|serial| CertificateId::from_uuid(uuid::Uuid::from_bytes(serial)));
     let presenter = Presenter {
+        kind,
         name,
+        grant: None,
         certificate: id.ok_or_else(|| refused("its serial number is not one that this broker gives"))?,
         thumbprint: Digest::of(leaf),
         key_hash: Digest::of(certificate.public_key().raw),
@@ -90,6 +92,8 @@ mod tests {
             let der =
                 certificate(vec![uri(&format!("spiffe://td.example/{path}/ana"))], serial().uuid().as_bytes(), &key);
             let presenter = Presenter {
+                kind,
+                grant: None,
                 name: "ana".parse().unwrap(),
                 certificate: serial(),
                 thumbprint: Digest::of(&der),

@@ -6,7 +6,8 @@ use crate::domain::decide::{RecordInvocation, Verdict, judge};
 use crate::domain::entropy::Entropy;
 use crate::domain::error::Error;
 use crate::domain::event::Invocation;
-use crate::domain::id::{InvocationId, TokenId};
+use crate::domain::grant::Credential;
+use crate::domain::id::InvocationId;
 use crate::domain::scope::Call;
 use crate::ledger::Request;
 
@@ -27,13 +28,16 @@ impl Broker {
         let now = self.ledger.now();
         let seed = self.ledger.seed();
         let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
-        let (token, verdict) = match self.verify(asked, token, now) {
+        let (credential, verdict) = match self.verify(asked, token, now) {
             Err(error) => (None, Verdict::deny(error.reason, error.message)),
-            Ok(claims) => (Some(claims.id), self.ledger.view(|view| judge(&view, now, claims.id, Some(&call)))),
+            Ok(claims) => (
+                Some(Credential::Token(claims.id)),
+                self.ledger.view(|view| judge(&view, now, Credential::Token(claims.id), Some(&call))),
+            ),
         };
-        let proven = token.is_some() && possession(asked).is_some();
+        let proven = credential.is_some() && possession(asked).is_some();
         let request = |verdict: &Verdict| Request {
-            command: RecordInvocation { invocation: invocation(id, token, verdict, call.clone(), proven) },
+            command: RecordInvocation { invocation: invocation(id, credential, verdict, call.clone(), proven) },
             caller: asked.caller.clone(),
             request_id: asked.request_id.clone(),
             idempotency: None,
@@ -61,10 +65,16 @@ fn unrecorded(verdict: Verdict, error: &Error) -> Verdict {
     Verdict { reasons: refused.reasons, allowed: false, ..verdict }
 }
 
-fn invocation(id: InvocationId, token: Option<TokenId>, verdict: &Verdict, call: Call, proven: bool) -> Invocation {
+fn invocation(
+    id: InvocationId,
+    credential: Option<Credential>,
+    verdict: &Verdict,
+    call: Call,
+    proven: bool,
+) -> Invocation {
     Invocation {
         id,
-        token,
+        credential,
         grant: verdict.grant,
         tree: verdict.tree,
         agent: verdict.agent.clone(),

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 
+use super::keys::Keeper;
 use super::{Asked, Broker};
 use crate::domain::decide::{AddKey, Begin, Decide};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
-use crate::domain::event::{Key, Origin, Purpose};
+use crate::domain::event::Origin;
+use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, TrustDomain};
 use crate::ledger::{Clock, Ledger, Request, Seeds};
-use crate::sign::{KeyRing, MasterKey};
+use crate::sign::MasterKey;
 use crate::store::Store;
-use crate::verifier::Verifier;
 
 /// What a broker stands on.
 pub struct Foundation {
@@ -54,22 +55,11 @@ impl Broker {
         let origin = begin(&ledger, trust_domain, issuer).await?;
         let sealed = ledger.view(|view| view.keys().next().is_some());
         let master = MasterKey::open(&path, sealed)?;
-        for purpose in [Purpose::Authority, Purpose::Token] {
+        for purpose in Purpose::ALL {
             ensure_key(&ledger, purpose, &master, &origin).await?;
         }
-        let keys: Vec<Key> = ledger.view(|view| view.keys().cloned().collect());
-        let sealed = keys.iter().map(|key| ledger.blob(key.sealed)).collect::<Result<Vec<_>, _>>()?;
-        let verifier = Verifier {
-            issuer: origin.issuer.clone(),
-            epoch: origin.epoch.clone(),
-            keys: keys
-                .iter()
-                .filter(|key| key.purpose == Purpose::Token)
-                .map(|key| (key.kid.clone(), key.public.clone()))
-                .collect(),
-        };
-        let keys = KeyRing::open(&master, &origin, keys.iter().zip(sealed))?;
-        Ok(Self { ledger, keys, verifier, origin, address })
+        let keys = Keeper::open(master, &ledger, &origin)?;
+        Ok(Self { ledger, keys, origin, address })
     }
 }
 
@@ -90,7 +80,8 @@ async fn begin(ledger: &Ledger, trust_domain: TrustDomain, issuer: Audience) -> 
 }
 
 async fn ensure_key(ledger: &Ledger, purpose: Purpose, master: &MasterKey, origin: &Origin) -> Result<(), Error> {
-    if ledger.view(|view| view.keys().any(|key| key.purpose == purpose)) {
+    let now = ledger.now();
+    if ledger.view(|view| view.signer(purpose, now).is_some()) {
         return Ok(());
     }
     let (key, sealed) = crate::sign::generate(purpose, master, origin, ledger.now())?;

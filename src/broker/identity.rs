@@ -1,17 +1,19 @@
 //! Identity certificates: built and linted, recorded, signed once, kept, and then handed over.
 
 use super::{Asked, Broker};
-use crate::domain::agent::{Identity, Kind};
-use crate::domain::decide::{Caller, Enroll, Enrolled, KeepSigned, NewIdentity, RecordOwn, RenewIdentity};
+use crate::domain::agent::Kind;
+use crate::domain::certificate::Certificate;
+use crate::domain::decide::{Caller, Enroll, Enrolled, KeepSigned, RecordOwn, RenewIdentity};
 use crate::domain::entropy::Entropy;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::CertificateId;
+use crate::domain::key::Purpose;
 use crate::domain::name::Name;
 use crate::domain::prepared::Prepared;
-use crate::domain::time::{IDENTITY_LIFE, Span};
+use crate::domain::time::{AUTHORITY_MARGIN, IDENTITY_LIFE, Span, Timestamp};
 use crate::format::join::JoinToken;
 use crate::ledger::Point;
-use crate::sign::Unsigned;
+use crate::sign::{Unsigned, Wanted};
 
 /// Backdating, for clocks that are a little slow.
 const BACKDATE: Span = Span::seconds(60);
@@ -20,7 +22,7 @@ const BACKDATE: Span = Span::seconds(60);
 #[derive(Debug)]
 pub struct Issued {
     /// Its record.
-    pub identity: Identity,
+    pub identity: Certificate,
     /// Its bytes (DER).
     pub der: Vec<u8>,
     /// Whose it is.
@@ -59,7 +61,7 @@ impl Broker {
         })?;
         may_have(&self.ledger.view(|view| view.spiffe_id(kind, &name)))?;
         let (identity, unsigned) = self.build(kind, &name, spki, &[])?;
-        let command = Enroll { join: token.id, secret_hash: token.secret_hash(), new: NewIdentity { identity } };
+        let command = Enroll { join: token.id, secret_hash: token.secret_hash(), new: identity };
         match self.submit(asked, command).await? {
             Enrolled::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
             Enrolled::Again(identity) => self.handed_over(identity),
@@ -79,7 +81,7 @@ impl Broker {
         let (kind, name) = match &asked.caller {
             Caller::Agent(presenter) => (Kind::Agent, &presenter.name),
             Caller::Operator(presenter) => (Kind::Operator, &presenter.name),
-            Caller::Broker | Caller::Stranger => {
+            Caller::Holder(_) | Caller::Broker | Caller::Stranger => {
                 return Err(Error::new(
                     Code::Unauthenticated,
                     "no_identity",
@@ -89,7 +91,7 @@ impl Broker {
         };
         may_have(&self.ledger.view(|view| view.spiffe_id(kind, name)))?;
         let (identity, unsigned) = self.build(kind, name, spki, &[])?;
-        let recorded = self.submit(asked, RenewIdentity { new: NewIdentity { identity } }).await?;
+        let recorded = self.submit(asked, RenewIdentity { new: identity }).await?;
         self.finish(asked, recorded, unsigned).await
     }
 
@@ -100,38 +102,58 @@ impl Broker {
     pub async fn own_identity(&self, own: OwnIdentity) -> Result<Issued, Error> {
         let asked = Asked::broker("own_identity");
         let (identity, unsigned) = self.build(own.kind, &own.name, &own.spki, &own.names)?;
-        let recorded = self.submit(&asked, RecordOwn { new: NewIdentity { identity } }).await?;
+        let recorded = self.submit(&asked, RecordOwn { new: identity }).await?;
         self.finish(&asked, recorded, unsigned).await
     }
 
-    fn build(&self, kind: Kind, name: &Name, spki: &[u8], names: &[String]) -> Result<(Identity, Unsigned), Error> {
+    fn build(&self, kind: Kind, name: &Name, spki: &[u8], names: &[String]) -> Result<(Certificate, Unsigned), Error> {
         let now = self.ledger.now();
         let id = CertificateId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
         // Whoever checks a certificate goes by the wall clock, which may be behind the log.
         let start = now.min(self.ledger.wall());
-        let from = start.minus(BACKDATE).whole_seconds();
-        let until = start.plus(IDENTITY_LIFE).whole_seconds().min(self.keys.authority_not_after());
-        if until <= now {
-            return Err(Error::new(
-                Code::Unavailable,
-                "authority_expired",
-                "the certificate authority has expired, or the log is a day ahead of the clock; nothing is issued",
-            ));
+        let (authority, ends) = self.signing_authority(kind)?;
+        let not_before = start.minus(BACKDATE).whole_seconds();
+        let not_after = start.plus(IDENTITY_LIFE).whole_seconds().min(ends);
+        if not_after <= now {
+            let why = "the log is a day ahead of the clock; nothing is issued until the clock is set right";
+            return Err(Error::new(Code::Unavailable, "clock_behind", why));
         }
-        self.keys.prepare_identity(kind, name, spki, id, from, until, names)
+        self.keys.current().ring.prepare(&authority, Wanted { id, kind, name, spki, names, not_before, not_after })
     }
 
-    async fn finish(&self, asked: &Asked, recorded: Prepared<Identity>, unsigned: Unsigned) -> Result<Issued, Error> {
+    /// The authority that signs for this kind of party, and its end. It stops signing a while before that.
+    fn signing_authority(&self, kind: Kind) -> Result<(String, Timestamp), Error> {
+        let now = self.ledger.now();
+        let signer = self.ledger.view(|view| {
+            let key = view.signer(Purpose::of(kind), now)?;
+            Some((key.kid.clone(), key.not_after?))
+        });
+        let (kid, ends) = signer.ok_or_else(|| {
+            Error::new(Code::Unavailable, "no_key", "there is no certificate authority in use; rotate it")
+        })?;
+        if now.plus(AUTHORITY_MARGIN) >= ends {
+            let why = format!("the certificate authority ends at {ends}; nothing is issued under it, rotate it first");
+            return Err(Error::new(Code::Unavailable, "authority_expired", why));
+        }
+        Ok((kid, ends))
+    }
+
+    async fn finish(
+        &self,
+        asked: &Asked,
+        recorded: Prepared<Certificate>,
+        unsigned: Unsigned,
+    ) -> Result<Issued, Error> {
         let id = recorded.get().id;
         Point::BeforeSigning.reached();
-        let der = self.keys.sign_identity(recorded, unsigned)?;
+        let der = self.keys.current().ring.sign_certificate(recorded, unsigned)?;
         Point::Signed.reached();
         let broker = Asked { caller: Caller::Broker, request_id: asked.request_id.clone() };
         let kept = self.submit(&broker, KeepSigned { id, der }).await?;
         self.handed_over(kept)
     }
 
-    fn handed_over(&self, identity: Identity) -> Result<Issued, Error> {
+    fn handed_over(&self, identity: Certificate) -> Result<Issued, Error> {
         let spiffe_id = self.ledger.view(|view| view.spiffe_id(identity.kind, &identity.name));
         let der = identity.der.clone();
         let der = der.ok_or_else(|| Error::new(Code::Internal, "not_kept", "the certificate was not kept"))?;

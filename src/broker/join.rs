@@ -23,7 +23,7 @@ impl Broker {
 
     /// The text that is handed over: id, secret, where to go, and whose certificate to expect there.
     pub fn join_token(&self, join: &Join, secret: Secret) -> String {
-        let authority = Digest::of(self.authority());
+        let authority = Digest::of(&self.authority());
         JoinToken { id: join.id, secret: secret.0, addr: self.address.clone(), authority }.reveal()
     }
 }

@@ -4,6 +4,7 @@ mod authorize;
 mod boot;
 mod identity;
 mod join;
+mod keys;
 mod read;
 mod token;
 mod why;
@@ -23,14 +24,11 @@ use crate::domain::entropy::Entropy;
 use crate::domain::error::Error;
 use crate::domain::event::{Idempotency, Origin};
 use crate::ledger::{Ledger, Request};
-use crate::sign::KeyRing;
-use crate::verifier::Verifier;
 
 /// The broker: everything below the edge, joined.
 pub struct Broker {
     ledger: Arc<Ledger>,
-    keys: KeyRing,
-    verifier: Verifier,
+    keys: keys::Keeper,
     origin: Origin,
     /// Where callers reach it, as join tokens say.
     address: String,
@@ -71,15 +69,27 @@ impl Broker {
         command: D,
         idempotency: Option<Idempotency>,
     ) -> Result<D::Answer, Error> {
-        let request = Request {
-            command,
-            caller: asked.caller.clone(),
-            request_id: asked.request_id.clone(),
-            idempotency,
-            seed: self.ledger.seed(),
-            blobs: Vec::new(),
-        };
-        self.ledger.submit(request).await
+        self.ledger.submit(self.request(asked, command, idempotency, Vec::new())).await
+    }
+
+    async fn submit_with<D: Decide>(
+        &self,
+        asked: &Asked,
+        command: D,
+        blobs: Vec<(Digest, Vec<u8>)>,
+    ) -> Result<D::Answer, Error> {
+        self.ledger.submit(self.request(asked, command, None, blobs)).await
+    }
+
+    fn request<D>(
+        &self,
+        asked: &Asked,
+        command: D,
+        idempotency: Option<Idempotency>,
+        blobs: Vec<(Digest, Vec<u8>)>,
+    ) -> Request<D> {
+        let Asked { caller, request_id } = asked.clone();
+        Request { command, caller, request_id, idempotency, seed: self.ledger.seed(), blobs }
     }
 
     /// What a command would be answered now. Nothing is recorded, so nothing that it says may be handed out.
@@ -103,11 +113,6 @@ impl Broker {
     /// Trust domain, issuer and epoch.
     pub fn origin(&self) -> &Origin {
         &self.origin
-    }
-
-    /// The certificate authority (DER).
-    pub fn authority(&self) -> &[u8] {
-        self.keys.authority()
     }
 
     /// Where callers reach this broker.

@@ -4,7 +4,7 @@ use super::{Asked, Broker};
 use crate::domain::decide::{Caller, TokenAnswer, judge};
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
-use crate::domain::grant::Token;
+use crate::domain::grant::{Credential, Token};
 use crate::domain::id::TokenId;
 use crate::domain::prepared::Prepared;
 use crate::domain::time::Timestamp;
@@ -45,7 +45,7 @@ impl Broker {
         Point::BeforeSigning.reached();
         let (id, expires_at) = (recorded.get().id, recorded.get().expires_at);
         let domain = &self.origin.trust_domain;
-        let token = self.keys.sign_token(recorded, |token| jwt::signing_input(token, domain))?;
+        let token = self.keys.current().ring.sign_token(recorded, |token| jwt::signing_input(token, domain))?;
         Point::Signed.reached();
         Ok(SignedToken { id, token, expires_at })
     }
@@ -55,10 +55,10 @@ impl Broker {
         let now = self.ledger.now();
         let proven = possession(asked);
         let presented = proven.as_ref();
-        match self.verifier.check(token, None, presented, now) {
+        match self.keys.current().verifier.check(token, None, presented, now) {
             Err(error) => Checked { refusal: Some((error.reason, error.message)), claims: None, proven: false },
             Ok(claims) => {
-                let verdict = self.ledger.view(|view| judge(&view, now, claims.id, None));
+                let verdict = self.ledger.view(|view| judge(&view, now, Credential::Token(claims.id), None));
                 let refusal = if verdict.allowed { None } else { verdict.reasons.into_iter().next() };
                 Checked {
                     refusal: refusal.map(|reason| (reason.code, reason.message)),
@@ -70,14 +70,14 @@ impl Broker {
     }
 
     pub(super) fn verify(&self, asked: &Asked, token: &str, now: Timestamp) -> Result<Claims, Error> {
-        self.verifier.check(token, None, possession(asked).as_ref(), now)
+        self.keys.current().verifier.check(token, None, possession(asked).as_ref(), now)
     }
 }
 
 /// An agent proves possession by its own connection. An operator proves nothing, and is told so.
 pub(super) fn possession(asked: &Asked) -> Option<Digest> {
     match &asked.caller {
-        Caller::Agent(presenter) => Some(presenter.thumbprint),
+        Caller::Agent(presenter) | Caller::Holder(presenter) => Some(presenter.thumbprint),
         Caller::Operator(_) | Caller::Broker => None,
         // Nobody who is not known asks here; if one did, no token is bound to it.
         Caller::Stranger => Some(Digest([0; 32])),

@@ -50,7 +50,7 @@ impl Enroll {
             return Err(failed("wrong_authority", message.into()));
         }
         check(&enrolled, &csr)?;
-        Identity::save(&self.out, &enrolled.certificate, &key, &enrolled.authority, true)?;
+        Identity::save(&self.out, &enrolled.certificate, &key, &enrolled.authorities, true)?;
         print(global, &enrolled, &self.out)
     }
 }
@@ -63,12 +63,8 @@ pub async fn renew(global: &Global) -> Answer {
     let addr = global.addr_or_default();
     let channel = connect(&addr, client_config(&identity)?).await?;
     let renewed = answer(IdentityClient::new(channel).renew(RenewIdentityRequest { csr: csr.clone() }).await)?;
-    if !identity.authorities().iter().any(|known| known[..] == renewed.authority[..]) {
-        let message = "the broker answered with a CA that this identity does not trust";
-        return Err(failed("wrong_authority", message.into()));
-    }
     check(&renewed, &csr)?;
-    Identity::save(&dir, &renewed.certificate, &key, &renewed.authority, true)?;
+    Identity::save(&dir, &renewed.certificate, &key, &renewed.authorities, true)?;
     print(global, &renewed, &dir)
 }
 
@@ -113,12 +109,15 @@ fn earlier(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
 fn check(enrolled: &EnrollResponse, csr: &[u8]) -> Result<(), Refusal> {
     let wrong = |why: &str| failed("wrong_certificate", format!("the broker's certificate is not usable: {why}"));
     let (_, certificate) = X509Certificate::from_der(&enrolled.certificate).map_err(|_| wrong("it is not X.509"))?;
-    let (_, authority) = X509Certificate::from_der(&enrolled.authority).map_err(|_| wrong("its CA is not X.509"))?;
+    let (_, issuer) = X509Certificate::from_der(&enrolled.issuer).map_err(|_| wrong("its CA is not X.509"))?;
     let (_, csr) = X509CertificationRequest::from_der(csr).map_err(|_| wrong("our request does not parse"))?;
     if certificate.public_key().raw != csr.certification_request_info.subject_pki.raw {
         return Err(wrong("it is for another key"));
     }
-    certificate.verify_signature(Some(authority.public_key())).map_err(|_| wrong("its CA did not sign it"))
+    if enrolled.authorities.is_empty() {
+        return Err(wrong("no CA comes with it"));
+    }
+    certificate.verify_signature(Some(issuer.public_key())).map_err(|_| wrong("its CA did not sign it"))
 }
 
 fn print(global: &Global, enrolled: &EnrollResponse, dir: &Path) -> Answer {
@@ -153,7 +152,12 @@ mod tests {
         let issuer = Issuer::new(CertificateParams::default(), signer);
         let request = CertificateSigningRequestParams::from_der(&csr.to_vec().into()).unwrap();
         let certificate = request.signed_by(&issuer).unwrap().der().to_vec();
-        EnrollResponse { certificate, authority, ..EnrollResponse::default() }
+        EnrollResponse {
+            certificate,
+            authorities: vec![authority.clone()],
+            issuer: authority,
+            ..EnrollResponse::default()
+        }
     }
 
     fn key() -> KeyPair {

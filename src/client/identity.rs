@@ -50,7 +50,13 @@ impl Identity {
     ///
     /// # Errors
     /// `Conflict` if one is there and `replace` is not set; `Invalid` if a file cannot be written.
-    pub fn save(dir: &Path, cert_der: &[u8], key_pem: &str, ca_der: &[u8], replace: bool) -> Result<(), Error> {
+    pub fn save(
+        dir: &Path,
+        cert_der: &[u8],
+        key_pem: &str,
+        authorities: &[Vec<u8>],
+        replace: bool,
+    ) -> Result<(), Error> {
         let failed = |error: io::Error| {
             let message = format!("cannot write an identity to {}: {error}", dir.display());
             Error::new(Code::Invalid, "identity_not_written", message)
@@ -62,7 +68,11 @@ impl Identity {
         }
         // All are on disk before the first gets its name; the certificate, which says that an identity is
         // here, gets its name last.
-        let parts = [(AUTHORITY, armour(ca_der)), (KEY, key_pem.to_owned()), (CERTIFICATE, armour(cert_der))];
+        let parts = [
+            (AUTHORITY, authorities.iter().map(|der| armour(der)).collect()),
+            (KEY, key_pem.to_owned()),
+            (CERTIFICATE, armour(cert_der)),
+        ];
         let mut written = Vec::with_capacity(parts.len());
         for (name, pem) in parts {
             written.push((name, durable(dir, &Zeroizing::new(pem)).map_err(failed)?));
@@ -189,7 +199,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let der = CertificateParams::default().self_signed(&key).unwrap().der().to_vec();
         let home = tempfile::tempdir().unwrap();
-        Identity::save(&home.path().join("me"), &der, &key.serialize_pem(), &der, false).unwrap();
+        Identity::save(&home.path().join("me"), &der, &key.serialize_pem(), &[der.clone()], false).unwrap();
         (home, der)
     }
 
@@ -218,9 +228,9 @@ mod tests {
         let dir = home.path().join("me");
         let before = std::fs::read(dir.join(KEY)).unwrap();
         let (key, _) = request(None).unwrap();
-        assert_eq!(Identity::save(&dir, &der, &key, &der, false).unwrap_err().reason, "identity_exists");
+        assert_eq!(Identity::save(&dir, &der, &key, &[der.clone()], false).unwrap_err().reason, "identity_exists");
         assert_eq!(std::fs::read(dir.join(KEY)).unwrap(), before);
-        Identity::save(&dir, &der, &key, &der, true).unwrap();
+        Identity::save(&dir, &der, &key, &[der.clone()], true).unwrap();
         assert_eq!(std::fs::read(dir.join(KEY)).unwrap(), key.as_bytes());
     }
 

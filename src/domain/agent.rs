@@ -100,27 +100,6 @@ pub struct Join {
     pub used: Option<(CertificateId, Digest)>,
 }
 
-/// An identity certificate: recorded before it is signed, kept with its signature after.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Its id; the 16 bytes are its serial number.
-    pub id: CertificateId,
-    /// What kind of party.
-    pub kind: Kind,
-    /// Its name.
-    pub name: Name,
-    /// SHA-256 of the public key (SubjectPublicKeyInfo, DER).
-    pub key_hash: Digest,
-    /// SHA-256 of the to-be-signed bytes: exactly these may be signed.
-    pub tbs_digest: Digest,
-    /// Start of validity.
-    pub not_before: Timestamp,
-    /// End of validity.
-    pub not_after: Timestamp,
-    /// The signed certificate (DER), once it is durable.
-    pub der: Option<Vec<u8>>,
-}
-
 macro_rules! words {
     ($type:ident $field:literal: $($variant:ident = $word:literal),*) => {
         impl $type {

@@ -5,12 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{Agent, AgentStatus, Identity, Join, Operator, words};
+use super::agent::{Agent, AgentStatus, Join, Operator};
+use super::certificate::Certificate;
 use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
-use super::grant::{Grant, Status, Task, Token};
-use super::id::{CertificateId, GrantId, InvocationId, JoinId, RevocationId, TaskId, TokenId};
+use super::grant::{Credential, Grant, Status, Task, Token};
+use super::id::{CertificateId, GrantId, InvocationId, JoinId, RevocationId, TaskId};
+use super::key::Key;
 use super::name::{Audience, Line, Name, TrustDomain};
 use super::scope::Call;
 use super::time::Timestamp;
@@ -62,8 +64,10 @@ pub struct Idempotency {
 pub enum Body {
     /// The log began.
     Origin(Origin),
-    /// A signing key came into use.
+    /// A signing key was made: published at once, in use from a moment that it names.
     KeyAdded(Key),
+    /// Nothing under a key is accepted any more.
+    KeyTainted { kid: String, reason: Line },
     /// An agent was registered and invited.
     AgentRegistered { agent: Agent, join: Join },
     /// An agent was suspended, resumed or retired.
@@ -74,10 +78,10 @@ pub enum Body {
     OperatorRemoved { name: Name, reason: Line },
     /// A new join token for somebody known.
     Invited { join: Join },
-    /// An identity certificate will be signed: these bytes, for this key.
-    IdentityRecorded { identity: Identity, join: Option<JoinId>, replaces: Option<CertificateId> },
+    /// A certificate will be signed: these bytes, for this key.
+    CertificateRecorded { certificate: Certificate, join: Option<JoinId>, replaces: Option<CertificateId> },
     /// It was signed.
-    IdentitySigned {
+    CertificateSigned {
         id: CertificateId,
         #[serde(serialize_with = "base64")]
         der: Vec<u8>,
@@ -112,37 +116,6 @@ pub struct Origin {
     /// Random; only credentials of the current epoch are accepted.
     pub epoch: String,
 }
-
-/// A signing key, public half; the private half is a sealed blob.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key {
-    /// Its id, in the JWT header for a token key.
-    pub kid: String,
-    /// What it signs; nothing else.
-    pub purpose: Purpose,
-    /// The public key: an uncompressed P-256 point.
-    #[serde(serialize_with = "base64")]
-    pub public: Vec<u8>,
-    /// For an authority: its self-signed certificate (DER).
-    #[serde(serialize_with = "base64_if_any")]
-    pub certificate: Option<Vec<u8>>,
-    /// The sealed private key, by the digest of its blob.
-    pub sealed: Digest,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// What a key signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Purpose {
-    /// Tokens.
-    Token,
-    /// Certificates.
-    Authority,
-}
-
-words! { Purpose "purpose": Token = "token", Authority = "authority" }
 
 /// A revocation: one event, whatever the size of the tree below.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,8 +154,8 @@ pub struct CutCounts {
 pub struct Invocation {
     /// Its id.
     pub id: InvocationId,
-    /// The token presented, where it could be read and was ours.
-    pub token: Option<TokenId>,
+    /// The credential presented, where it could be read and was ours.
+    pub credential: Option<Credential>,
     /// Its grant.
     pub grant: Option<GrantId>,
     /// The root of that grant's tree.
@@ -206,6 +179,7 @@ impl Body {
             Self::GrantIssued { grant } => Some(grant.id),
             Self::GrantRenewed { id, .. } | Self::GrantStatusChanged { id, .. } => Some(*id),
             Self::TokenIssued { token } => Some(token.grant),
+            Self::CertificateRecorded { certificate, .. } => certificate.grant,
             Self::Revoked(Revocation { target: Target::Grant(id), .. }) => Some(*id),
             Self::Invoked(invocation) => invocation.grant,
             _ => None,
@@ -238,8 +212,8 @@ impl Body {
             Self::Revoked(Revocation { target: Target::Agent(name), .. }) => Some(name),
             Self::Invoked(invocation) => invocation.agent.as_ref(),
             Self::Invited { join } if join.kind == super::agent::Kind::Agent => Some(&join.name),
-            Self::IdentityRecorded { identity, .. } if identity.kind == super::agent::Kind::Agent => {
-                Some(&identity.name)
+            Self::CertificateRecorded { certificate, .. } if certificate.kind == super::agent::Kind::Agent => {
+                Some(&certificate.name)
             }
             _ => None,
         }
@@ -263,13 +237,14 @@ macro_rules! kinds {
 kinds! {
     Origin = "origin",
     KeyAdded = "key_added",
+    KeyTainted = "key_tainted",
     AgentRegistered = "agent_registered",
     AgentStatusChanged = "agent_status_changed",
     OperatorAdded = "operator_added",
     OperatorRemoved = "operator_removed",
     Invited = "invited",
-    IdentityRecorded = "identity_recorded",
-    IdentitySigned = "identity_signed",
+    CertificateRecorded = "certificate_recorded",
+    CertificateSigned = "certificate_signed",
     TaskStarted = "task_started",
     TaskEnded = "task_ended",
     GrantIssued = "grant_issued",
@@ -319,7 +294,7 @@ impl From<Actor> for String {
 }
 
 /// Base64 for people; for machines the bytes, as they are read again.
-fn base64<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn base64<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
     use base64::Engine as _;
     if s.is_human_readable() {
         s.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
@@ -328,7 +303,7 @@ fn base64<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
     }
 }
 
-fn base64_if_any<S: serde::Serializer>(bytes: &Option<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
+pub(super) fn base64_if_any<S: serde::Serializer>(bytes: &Option<Vec<u8>>, s: S) -> Result<S::Ok, S::Error> {
     struct Text<'a>(&'a [u8]);
     impl Serialize for Text<'_> {
         fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

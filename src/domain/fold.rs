@@ -9,7 +9,7 @@ use super::time::{KEY_KEPT, Timestamp};
 use super::view::View;
 
 /// Raised when the same events fold to another state: a snapshot of another version is not loaded.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// An event that speaks of something the log does not know: the log is not ours, or is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,11 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
     match &entry.body {
         Body::Origin(origin) => delta.origin = Some(origin.clone()),
         Body::KeyAdded(key) => drop(delta.keys.insert(key.kid.clone(), key.clone())),
+        Body::KeyTainted { kid, .. } => {
+            let mut key = view.key(kid).ok_or_else(|| missing(format!("key {kid}")))?.clone();
+            key.tainted = key.tainted.or(Some(entry.at));
+            delta.keys.insert(kid.clone(), key);
+        }
         Body::AgentRegistered { agent, join } => {
             delta.agents.insert(agent.name.clone(), agent.clone());
             delta.joins.insert(join.id, join.clone());
@@ -52,18 +57,18 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
             delta.operators.insert(name.clone(), operator);
         }
         Body::Invited { join } => drop(delta.joins.insert(join.id, join.clone())),
-        Body::IdentityRecorded { identity, join, .. } => {
+        Body::CertificateRecorded { certificate, join, .. } => {
             if let Some(id) = join {
                 let mut join = view.join(id).ok_or_else(|| missing(format!("join token {id}")))?.clone();
-                join.used = Some((identity.id, identity.key_hash));
+                join.used = Some((certificate.id, certificate.key_hash));
                 delta.joins.insert(*id, join);
             }
-            delta.identities.insert(identity.id, identity.clone());
+            delta.certificates.insert(certificate.id, certificate.clone());
         }
-        Body::IdentitySigned { id, der } => {
-            let mut identity = view.identity(id).ok_or_else(|| missing(format!("certificate {id}")))?.clone();
-            identity.der = Some(der.clone());
-            delta.identities.insert(*id, identity);
+        Body::CertificateSigned { id, der } => {
+            let mut certificate = view.certificate(id).ok_or_else(|| missing(format!("certificate {id}")))?.clone();
+            certificate.der = Some(der.clone());
+            delta.certificates.insert(*id, certificate);
         }
         Body::TaskStarted { task } => drop(delta.tasks.insert(task.id, task.clone())),
         Body::TaskEnded { id, .. } => {
@@ -109,14 +114,15 @@ fn live(token: &Token) -> LiveToken {
         expires_at: token.expires_at,
         thumbprint: token.thumbprint,
         key_hash: token.key_hash,
+        kid: token.kid.clone(),
     }
 }
 
 /// The keys of one request gather what its events made: a grant, then its token.
 fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (RequestKey, Remembered) {
     let key = RequestKey { actor: entry.actor.clone(), verb: idempotency.verb.clone(), key: idempotency.key.clone() };
-    let fresh =
-        Remembered { digest: idempotency.digest, task: None, grant: None, token: None, until: entry.at.plus(KEY_KEPT) };
+    let (digest, until) = (idempotency.digest, entry.at.plus(KEY_KEPT));
+    let fresh = Remembered { digest, task: None, grant: None, token: None, certificate: None, until };
     let mut made = view.remembered(&key).cloned().unwrap_or(fresh);
     let mut keep = |end: Timestamp| made.until = made.until.max(end.plus(KEY_KEPT));
     match &entry.body {
@@ -131,6 +137,10 @@ fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (Reque
         Body::TokenIssued { token } => {
             keep(token.expires_at);
             made.token = Some((token.id, token.seq));
+        }
+        Body::CertificateRecorded { certificate, .. } => {
+            keep(certificate.not_after);
+            made.certificate = Some(certificate.id);
         }
         _ => {}
     }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent::words;
+use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
-use super::id::{GrantId, TaskId, TokenId};
+use super::id::{CertificateId, GrantId, TaskId, TokenId};
 use super::name::{Audience, Line, Name};
 use super::scope::Scopes;
 use super::time::Timestamp;
@@ -178,6 +179,59 @@ pub struct LiveToken {
     pub thumbprint: Digest,
     /// The public key behind that certificate.
     pub key_hash: Digest,
+    /// The key that signed it.
+    pub kid: String,
+}
+
+/// What is handed out under a grant, by its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
+pub enum Credential {
+    /// A token.
+    Token(TokenId),
+    /// A certificate.
+    Certificate(CertificateId),
+}
+
+impl Credential {
+    /// The word for its kind.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Token(_) => "token",
+            Self::Certificate(_) => "certificate",
+        }
+    }
+
+    /// As a cut names it.
+    pub fn target(self) -> Target {
+        match self {
+            Self::Token(id) => Target::Token(id),
+            Self::Certificate(id) => Target::Certificate(id),
+        }
+    }
+}
+
+impl std::fmt::Display for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.target().fmt(f)
+    }
+}
+
+impl From<Credential> for String {
+    fn from(credential: Credential) -> Self {
+        credential.to_string()
+    }
+}
+
+impl std::str::FromStr for Credential {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.parse()? {
+            Target::Token(id) => Ok(Self::Token(id)),
+            Target::Certificate(id) => Ok(Self::Certificate(id)),
+            _ => Err(Error::malformed("credential", text, "expected a tok_ or crt_ id")),
+        }
+    }
 }
 
 words! { Status "status": Active = "active", Suspended = "suspended", Completed = "completed" }

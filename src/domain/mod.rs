@@ -5,6 +5,7 @@
 //! answers with the events that would make it true, or with an [`error::Error`].
 
 pub mod agent;
+pub mod certificate;
 pub mod cut;
 #[cfg(feature = "broker")]
 pub mod decide;
@@ -16,6 +17,7 @@ pub mod event;
 pub mod fold;
 pub mod grant;
 pub mod id;
+pub mod key;
 pub mod name;
 pub mod policy;
 #[cfg(feature = "broker")]

@@ -9,6 +9,8 @@ pub enum Right {
     ManageAgents,
     /// Add and remove operators.
     ManageOperators,
+    /// Rotate signing keys.
+    ManageKeys,
     /// Halt an agent or a grant, and let it go on.
     Suspend,
     /// Cut grants, credentials, tasks and names.
@@ -25,6 +27,7 @@ pub enum Right {
 const RIGHTS: &[(Right, &[Role])] = &[
     (Right::ManageAgents, &[Role::Admin]),
     (Right::ManageOperators, &[Role::Admin]),
+    (Right::ManageKeys, &[Role::Admin]),
     (Right::Suspend, &[Role::Admin, Role::Responder]),
     (Right::Revoke, &[Role::Admin, Role::Responder]),
     (Right::Read, &[Role::Admin, Role::Approver, Role::Responder, Role::Auditor]),
@@ -43,6 +46,7 @@ impl Right {
         match self {
             Self::ManageAgents => "manage agents",
             Self::ManageOperators => "manage operators",
+            Self::ManageKeys => "manage keys",
             Self::Suspend => "suspend or resume",
             Self::Revoke => "revoke",
             Self::Read => "read",

@@ -7,12 +7,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{Agent, Identity, Join, Operator};
+use super::agent::{Agent, Join, Operator};
+use super::certificate::Certificate;
 use super::cut::{Cut, Target};
 use super::digest::Digest;
-use super::event::{Actor, Key, Origin};
+use super::event::{Actor, Origin};
 use super::grant::{Grant, LiveToken, Task};
 use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::key::Key;
 use super::name::Name;
 use super::time::{GRACE, Timestamp};
 use super::tree::Tree;
@@ -27,6 +29,7 @@ pub struct State {
     pub(super) roots: HashMap<TaskId, Vec<GrantId>>,
     pub(super) held: HashMap<Name, BTreeSet<GrantId>>,
     pub(super) tokens_of: HashMap<GrantId, Vec<TokenId>>,
+    pub(super) certificates_of: HashMap<GrantId, Vec<CertificateId>>,
     due: BTreeSet<(Timestamp, Due)>,
 }
 
@@ -45,8 +48,8 @@ pub struct Tables {
     pub operators: HashMap<Name, Operator>,
     /// Join tokens.
     pub joins: HashMap<JoinId, Join>,
-    /// Identity certificates by serial.
-    pub identities: HashMap<CertificateId, Identity>,
+    /// Certificates by serial.
+    pub certificates: HashMap<CertificateId, Certificate>,
     /// Tasks.
     pub tasks: HashMap<TaskId, Task>,
     /// Grants: in a delta only; in a state they are in the tree.
@@ -95,6 +98,8 @@ pub struct Remembered {
     pub grant: Option<GrantId>,
     /// The token it issued, and the sequence of its event.
     pub token: Option<(TokenId, u64)>,
+    /// The certificate it recorded.
+    pub certificate: Option<CertificateId>,
     /// When the key is forgotten.
     pub until: Timestamp,
 }
@@ -105,7 +110,7 @@ enum Due {
     Token(TokenId),
     Task(TaskId),
     Join(JoinId),
-    Identity(CertificateId),
+    Certificate(CertificateId),
     Remembered(RequestKey),
     Cut(Target),
 }
@@ -119,7 +124,7 @@ impl Delta {
         self.agents.extend(later.agents);
         self.operators.extend(later.operators);
         self.joins.extend(later.joins);
-        self.identities.extend(later.identities);
+        self.certificates.extend(later.certificates);
         self.tasks.extend(later.tasks);
         self.grants.extend(later.grants);
         self.tokens.extend(later.tokens);
@@ -161,7 +166,7 @@ impl State {
             agents,
             operators,
             joins,
-            identities,
+            certificates,
             tasks,
             grants,
             tokens,
@@ -175,8 +180,7 @@ impl State {
         self.tables.operators.extend(operators);
         self.schedule(joins.values().map(|join| (join.expires_at.plus(GRACE), Due::Join(join.id))));
         self.tables.joins.extend(joins);
-        self.schedule(identities.values().map(|identity| (identity.not_after.plus(GRACE), Due::Identity(identity.id))));
-        self.tables.identities.extend(identities);
+        self.put_certificates(certificates);
         self.schedule(tasks.values().map(|task| (task.expires_at.plus(GRACE), Due::Task(task.id))));
         self.tables.tasks.extend(tasks);
         self.put_grants(grants);
@@ -213,6 +217,16 @@ impl State {
         }
     }
 
+    fn put_certificates(&mut self, certificates: HashMap<CertificateId, Certificate>) {
+        for (id, certificate) in certificates {
+            self.due.insert((certificate.not_after.plus(GRACE), Due::Certificate(id)));
+            let (grant, known) = (certificate.grant, self.tables.certificates.insert(id, certificate).is_some());
+            if let Some(grant) = grant.filter(|_| !known) {
+                self.certificates_of.entry(grant).or_default().push(id);
+            }
+        }
+    }
+
     fn schedule(&mut self, due: impl Iterator<Item = (Timestamp, Due)>) {
         self.due.extend(due);
     }
@@ -239,7 +253,7 @@ impl State {
             Due::Token(id) => self.drop_token(*id),
             Due::Task(id) => drop(tables.tasks.remove(id)),
             Due::Join(id) => drop(tables.joins.remove(id)),
-            Due::Identity(id) => drop(tables.identities.remove(id)),
+            Due::Certificate(id) => self.drop_certificate(*id),
             Due::Remembered(key) => {
                 if tables.remembered.get(key).is_some_and(|made| made.until <= at) {
                     tables.remembered.remove(key);
@@ -255,10 +269,13 @@ impl State {
 
     fn drop_token(&mut self, id: TokenId) {
         let Some(token) = self.tables.tokens.remove(&id) else { return };
-        let Some(tokens) = self.tokens_of.get_mut(&token.grant) else { return };
-        tokens.retain(|other| *other != id);
-        if tokens.is_empty() {
-            self.tokens_of.remove(&token.grant);
+        unlink(&mut self.tokens_of, &token.grant, id);
+    }
+
+    fn drop_certificate(&mut self, id: CertificateId) {
+        let Some(certificate) = self.tables.certificates.remove(&id) else { return };
+        if let Some(grant) = certificate.grant {
+            unlink(&mut self.certificates_of, &grant, id);
         }
     }
 
@@ -274,11 +291,17 @@ impl State {
                 self.held.remove(&agent);
             }
         }
-        if root && let Some(roots) = self.roots.get_mut(&task) {
-            roots.retain(|other| *other != id);
-            if roots.is_empty() {
-                self.roots.remove(&task);
-            }
+        if root {
+            unlink(&mut self.roots, &task, id);
         }
+    }
+}
+
+/// Takes `id` out of what hangs on `key`; an empty list goes too.
+fn unlink<K: Eq + std::hash::Hash, V: PartialEq>(index: &mut HashMap<K, Vec<V>>, key: &K, id: V) {
+    let Some(ids) = index.get_mut(key) else { return };
+    ids.retain(|other| *other != id);
+    if ids.is_empty() {
+        index.remove(key);
     }
 }

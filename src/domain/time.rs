@@ -22,6 +22,8 @@ pub const DEFAULT_TASK: Span = Span::hours(1);
 pub const DEFAULT_GRANT: Span = Span::minutes(15);
 /// Life of an identity certificate.
 pub const IDENTITY_LIFE: Span = Span::hours(24);
+/// An authority signs nothing in the last hour of its life.
+pub const AUTHORITY_MARGIN: Span = Span::hours(1);
 /// Life of a join token.
 pub const JOIN_LIFE: Span = Span::minutes(10);
 /// How long an idempotency key outlives what it made.

@@ -1,10 +1,12 @@
 //! The state as one request sees it: what is folded in, and over it what its batch has decided so far.
 
-use super::agent::{Agent, AgentStatus, Identity, Join, Operator};
+use super::agent::{Agent, AgentStatus, Join, Operator};
+use super::certificate::Certificate;
 use super::cut::{Cut, Target};
-use super::event::{Key, Origin};
+use super::event::Origin;
 use super::grant::{Grant, GrantState, LiveToken, Status, Task};
 use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::key::{Key, Phase, Purpose};
 use super::name::Name;
 use super::state::{Delta, Remembered, RequestKey, State};
 use super::time::Timestamp;
@@ -63,8 +65,8 @@ impl<'a> View<'a> {
         operator: operators[Name] -> Operator;
         /// A join token, used or not.
         join: joins[JoinId] -> Join;
-        /// An identity certificate, valid or not.
-        identity: identities[CertificateId] -> Identity;
+        /// A certificate, valid or not.
+        certificate: certificates[CertificateId] -> Certificate;
         /// A task.
         task: tasks[TaskId] -> Task;
         /// A token.
@@ -212,6 +214,23 @@ impl<'a> View<'a> {
         base.chain(fresh).collect()
     }
 
+    /// The certificates issued under a grant.
+    pub fn certificates_of(&self, grant: GrantId) -> Vec<&'a Certificate> {
+        let base = self.base.certificates_of.get(&grant).into_iter().flatten();
+        let known: Vec<&Certificate> = base.filter_map(|id| self.certificate(id)).collect();
+        let fresh = self.layers().flat_map(|layer| layer.certificates.values());
+        let fresh =
+            fresh.filter(|one| one.grant == Some(grant) && !self.base.tables.certificates.contains_key(&one.id));
+        // One that this request changes is in both layers.
+        let mut found = known;
+        for one in fresh {
+            if found.iter().all(|other| other.id != one.id) {
+                found.push(one);
+            }
+        }
+        found
+    }
+
     /// Grants that only the layers know. One that is in both layers has its parent's and task's links once.
     fn fresh(&self) -> impl Iterator<Item = &'a Grant> + use<'a> {
         let (base, own) = (self.base, self.own);
@@ -250,11 +269,16 @@ impl<'a> View<'a> {
         self.base.tables.tokens.values()
     }
 
+    /// Every certificate of the base state, whatever its standing.
+    pub fn certificates(&self) -> impl Iterator<Item = &'a Certificate> + use<'a> {
+        self.base.tables.certificates.values()
+    }
+
     /// The identity certificate of a party that ends last.
-    pub fn newest_identity(&self, kind: Kind, name: &Name) -> Option<&'a Identity> {
-        let known =
-            self.base.tables.identities.values().filter(|identity| identity.kind == kind && identity.name == *name);
-        known.max_by_key(|identity| identity.not_after)
+    pub fn newest_identity(&self, kind: Kind, name: &Name) -> Option<&'a Certificate> {
+        let known = self.base.tables.certificates.values();
+        let known = known.filter(|one| one.grant.is_none() && one.kind == kind && one.name == *name);
+        known.max_by_key(|one| one.not_after)
     }
 
     /// Every task; one that this batch changed may come twice.
@@ -286,9 +310,27 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Every key.
+    /// Every key; one that this batch changed may come twice.
     pub fn keys(&self) -> impl Iterator<Item = &'a Key> + use<'a> {
-        self.layers().flat_map(|layer| layer.keys.values()).chain(self.base.tables.keys.values())
+        let (view, base) = (*self, self.base);
+        let fresh = self.layers().flat_map(|layer| layer.keys.keys());
+        let fresh = fresh.filter(move |kid| !base.tables.keys.contains_key(*kid));
+        base.tables.keys.keys().chain(fresh).filter_map(move |kid| view.key(kid))
+    }
+
+    /// The phase of a key.
+    pub fn phase(&self, key: &Key, now: Timestamp) -> Phase {
+        key.phase(self.keys(), now)
+    }
+
+    /// The key that signs for a purpose.
+    pub fn signer(&self, purpose: Purpose, now: Timestamp) -> Option<&'a Key> {
+        self.keys().find(|key| key.purpose == purpose && self.phase(key, now) == Phase::Used)
+    }
+
+    /// Whether everything under a key is refused.
+    pub fn is_tainted(&self, kid: &String) -> bool {
+        self.key(kid).is_none_or(|key| key.tainted.is_some())
     }
 }
 

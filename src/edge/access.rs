@@ -165,6 +165,10 @@ fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
             Err(Error::new(Code::Unauthenticated, "no_certificate", message))
         }
         Caller::Broker => Err(Error::new(Code::Internal, "no_caller", "the broker does not call itself")),
+        Caller::Holder(_) => {
+            let message = "a certificate under a grant asks for nothing; present the identity of its holder";
+            Err(Error::denied("identities_only", message))
+        }
         Caller::Agent(presenter) => {
             presentable(&view, presenter, now)?;
             let status = view.agent(&presenter.name).map(|agent| agent.status);

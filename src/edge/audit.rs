@@ -6,10 +6,11 @@ use super::convert::{event, given, grant};
 use super::{Edge, open};
 use crate::broker::EventFilter;
 use crate::domain::agent::AgentStatus;
+use crate::domain::certificate::Certificate;
 use crate::domain::decide::judge;
 use crate::domain::error::Error;
 use crate::domain::event::Body;
-use crate::domain::grant::{Grant, GrantState, Task};
+use crate::domain::grant::{Credential, Grant, GrantState, Task};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 use crate::wire::v1::{self, audit_server::Audit, status_server};
@@ -100,13 +101,16 @@ impl status_server::Status for Edge {
 fn live(view: &View<'_>, now: Timestamp) -> v1::Live {
     let active =
         |grant: &&Grant| view.standing(grant.id, now).is_some_and(|standing| standing.state == GrantState::Active);
+    let usable =
+        |one: &&Certificate| one.grant.is_some() && judge(view, now, Credential::Certificate(one.id), None).allowed;
     let open = |task: &&Task| view.task_state(task, now) == GrantState::Active;
     v1::Live {
         agents: view.agents().filter(|agent| agent.status == AgentStatus::Active).count() as u64,
         tasks: view.tasks().filter(open).count() as u64,
         grants: view.grants().filter(active).count() as u64,
-        tokens: view.tokens().filter(|token| judge(view, now, token.id, None).allowed).count() as u64,
-        certificates: 0,
+        tokens: view.tokens().filter(|token| judge(view, now, Credential::Token(token.id), None).allowed).count()
+            as u64,
+        certificates: view.certificates().filter(usable).count() as u64,
         leases: 0,
     }
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::broker::Broker;
-use crate::domain::event::Purpose;
+use crate::domain::key::Purpose;
 use crate::format::bundle;
 
 /// How long a key set may be kept, seconds.
@@ -25,17 +25,13 @@ pub fn pages(broker: Arc<Broker>) -> axum::Router {
 }
 
 async fn jwks(State(broker): State<Arc<Broker>>) -> Response {
-    let keys: Vec<(String, Vec<u8>)> = broker.ledger().view(|view| {
-        view.keys()
-            .filter(|key| key.purpose == Purpose::Token)
-            .map(|key| (key.kid.clone(), key.public.clone()))
-            .collect()
-    });
-    json(&bundle::jwks(keys.iter().map(|(kid, point)| (kid.as_str(), point.as_slice()))))
+    let keys = broker.accepted_keys(&[Purpose::Token]);
+    json(&bundle::jwks(keys.iter().map(|key| (key.kid.as_str(), key.public.as_slice()))))
 }
 
 async fn trust_bundle(State(broker): State<Arc<Broker>>) -> Response {
-    match bundle::trust_bundle(std::iter::once(broker.authority()), 1, REFRESH) {
+    let (authorities, sequence) = broker.trust();
+    match bundle::trust_bundle(authorities.iter().map(Vec::as_slice), sequence, REFRESH) {
         Ok(bundle) => json(&bundle),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -1,5 +1,6 @@
 //! An event in one line, for whoever reads the audit: to whom, what, why.
 
+use crate::domain::certificate::Certificate;
 use crate::domain::event::{Body, Invocation, Revocation};
 
 /// The line.
@@ -7,6 +8,7 @@ pub(super) fn of(body: &Body) -> String {
     match body {
         Body::Origin(origin) => format!("the log of {} begins", origin.trust_domain),
         Body::KeyAdded(key) => format!("{} key {}", key.purpose, key.kid),
+        Body::KeyTainted { kid, reason } => format!("{kid}: {reason}"),
         Body::AgentRegistered { agent, .. } => format!("{}, owned by {}: {}", agent.name, agent.owner, agent.purpose),
         Body::AgentStatusChanged { name, status, reason } => format!("{name} is {status}: {reason}"),
         Body::OperatorAdded { operator, .. } => {
@@ -15,10 +17,8 @@ pub(super) fn of(body: &Body) -> String {
         }
         Body::OperatorRemoved { name, reason } => format!("{name}: {reason}"),
         Body::Invited { join } => format!("{} {}", join.kind, join.name),
-        Body::IdentityRecorded { identity, .. } => {
-            format!("{} for {} {} until {}", identity.id, identity.kind, identity.name, identity.not_after)
-        }
-        Body::IdentitySigned { id, .. } => id.to_string(),
+        Body::CertificateRecorded { certificate, .. } => recorded(certificate),
+        Body::CertificateSigned { id, .. } => id.to_string(),
         Body::TaskStarted { task } => format!("{} by {}: {}", task.id, task.agent, task.purpose),
         Body::TaskEnded { id, reason, .. } => format!("{id}: {reason}"),
         Body::GrantIssued { grant } => {
@@ -32,6 +32,12 @@ pub(super) fn of(body: &Body) -> String {
         Body::Invoked(invocation) => invoked(invocation),
         Body::SnapshotTaken { seq, .. } => format!("of the state at {seq}"),
     }
+}
+
+fn recorded(certificate: &Certificate) -> String {
+    let Certificate { id, kind, name, not_after, .. } = certificate;
+    let under = certificate.grant.map_or_else(String::new, |grant| format!(" under {grant}"));
+    format!("{id} for {kind} {name}{under} until {not_after}")
 }
 
 fn revoked(revocation: &Revocation) -> String {

@@ -109,8 +109,8 @@ fn effect(effect: &Effect) -> v1::Effect {
         EffectState::Expires => ("expires", "its audience may check it offline and honour it until then"),
     };
     v1::Effect {
-        credential: effect.token.to_string(),
-        kind: "token".to_owned(),
+        credential: effect.credential.to_string(),
+        kind: effect.credential.kind().to_owned(),
         state: state.to_owned(),
         at: effect.at.to_string(),
         detail: detail.to_owned(),

@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Pending, Request};
 use super::{Memory, damaged};
-use crate::domain::agent::{Agent, Identity, Join, Operator};
+use crate::domain::agent::{Agent, Join, Operator};
+use crate::domain::certificate::Certificate;
 use crate::domain::cut::{Cut, Target};
 use crate::domain::decide::{Caller, MarkSnapshot};
 use crate::domain::digest::Digest;
-use crate::domain::event::{Key, Origin};
+use crate::domain::event::Origin;
 use crate::domain::fold::VERSION;
 use crate::domain::grant::{Grant, LiveToken, Task};
+use crate::domain::key::Key;
 use crate::domain::state::{Delta, Remembered, RequestKey, SnapshotMark, State};
 use crate::domain::time::Timestamp;
 use crate::merkle::Frontier;
@@ -30,7 +32,7 @@ struct Snapshot {
     agents: Vec<Agent>,
     operators: Vec<Operator>,
     joins: Vec<Join>,
-    identities: Vec<Identity>,
+    certificates: Vec<Certificate>,
     tasks: Vec<Task>,
     grants: Vec<Grant>,
     tokens: Vec<LiveToken>,
@@ -51,7 +53,7 @@ pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, StoreError> {
         agents: sorted(tables.agents.values(), |agent| agent.name.clone()),
         operators: sorted(tables.operators.values(), |operator| operator.name.clone()),
         joins: sorted(tables.joins.values(), |join| join.id),
-        identities: sorted(tables.identities.values(), |identity| identity.id),
+        certificates: sorted(tables.certificates.values(), |one| one.id),
         tasks: sorted(tables.tasks.values(), |task| task.id),
         grants: sorted(memory.state.tree().iter(), |grant| grant.id),
         tokens: sorted(tables.tokens.values(), |token| token.id),
@@ -72,7 +74,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Memory, StoreError> {
         agents: snapshot.agents.into_iter().map(|agent| (agent.name.clone(), agent)).collect(),
         operators: snapshot.operators.into_iter().map(|operator| (operator.name.clone(), operator)).collect(),
         joins: snapshot.joins.into_iter().map(|join| (join.id, join)).collect(),
-        identities: snapshot.identities.into_iter().map(|identity| (identity.id, identity)).collect(),
+        certificates: snapshot.certificates.into_iter().map(|one| (one.id, one)).collect(),
         tasks: snapshot.tasks.into_iter().map(|task| (task.id, task)).collect(),
         grants: snapshot.grants.into_iter().map(|grant| (grant.id, grant)).collect(),
         tokens: snapshot.tokens.into_iter().map(|token| (token.id, token)).collect(),

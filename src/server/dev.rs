@@ -29,7 +29,7 @@ pub(super) async fn operator(broker: &Broker, home: &Path) -> Result<(), Error> 
     let (key, request) = identity::request(None)?;
     let own = OwnIdentity { kind: Kind::Operator, name, spki: csr::prove(&request)?.spki, names: Vec::new() };
     let issued = broker.own_identity(own).await?;
-    Identity::save(&directory, &issued.der, &key, broker.authority(), true)?;
+    Identity::save(&directory, &issued.der, &key, &broker.authorities(), true)?;
     tracing::info!(directory = %directory.display(), "the development operator has a new identity");
     Ok(())
 }
@@ -37,7 +37,7 @@ pub(super) async fn operator(broker: &Broker, home: &Path) -> Result<(), Error> 
 /// Whether the identity on disk is this broker's, and more than half of its life is left.
 fn is_good(broker: &Broker, directory: &Path) -> bool {
     let Ok(identity) = Identity::load(directory) else { return false };
-    let ours = identity.authorities().iter().any(|ca| ca.as_ref() == broker.authority());
+    let ours = identity.authorities().iter().any(|ca| ca.as_ref() == broker.authority().as_slice());
     let Ok((Kind::Operator, presenter)) = mtls::present(identity.certificate(), &broker.origin().trust_domain) else {
         return false;
     };

@@ -82,9 +82,9 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
         dev::operator(&broker, home).await?;
     }
     let identity = names::server(&broker, &config, [grpc_at, http_at]).await?;
-    let authority = CertificateDer::from(broker.authority().to_vec());
+    let authorities: Vec<_> = broker.trust().0.into_iter().map(CertificateDer::from).collect();
     let stop = watch::Sender::new(false);
-    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authority)?)?;
+    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authorities)?)?;
     let http = Listener::new(http, tls::https(Arc::clone(&identity))?)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;

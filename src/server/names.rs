@@ -68,7 +68,7 @@ async fn issue(broker: &Broker, config: &Config, at: [SocketAddr; 2]) -> Result<
     names.dedup();
     let own = OwnIdentity { kind: Kind::Server, name: NODE.parse()?, spki: csr::prove(&request)?.spki, names };
     let issued = broker.own_identity(own).await?;
-    let chain = vec![CertificateDer::from(issued.der), CertificateDer::from(broker.authority().to_vec())];
+    let chain = vec![CertificateDer::from(issued.der), CertificateDer::from(broker.authority())];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
     let key = key.map_err(|error| {
         Error::new(Code::Internal, "server_key", format!("the listeners' key was not read: {error}"))

@@ -47,13 +47,18 @@ impl ResolvesServerCert for ServerIdentity {
     }
 }
 
-/// TLS for the gRPC listener: HTTP/2 only, a client certificate optional but checked under `ca`.
+/// TLS for the gRPC listener: HTTP/2 only, a client certificate optional but checked under `authorities`.
 ///
 /// # Errors
-/// If `ca` cannot be a trust anchor.
-pub fn grpc(identity: Arc<ServerIdentity>, ca: CertificateDer<'static>) -> Result<Arc<ServerConfig>, Error> {
+/// If an authority cannot be a trust anchor.
+pub fn grpc(
+    identity: Arc<ServerIdentity>,
+    authorities: Vec<CertificateDer<'static>>,
+) -> Result<Arc<ServerConfig>, Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca).map_err(|error| unusable("the CA certificate", &error))?;
+    for authority in authorities {
+        roots.add(authority).map_err(|error| unusable("the CA certificate", &error))?;
+    }
     let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
         .allow_unauthenticated()
         .build()
@@ -118,7 +123,7 @@ mod tests {
     fn neither_listener_keeps_a_session_or_gives_a_ticket() {
         let (leaf, key) = pair();
         let identity = ServerIdentity::new(vec![leaf.clone(), leaf.clone()], key).unwrap();
-        for config in [grpc(identity.clone(), leaf).unwrap(), https(identity).unwrap()] {
+        for config in [grpc(identity.clone(), vec![leaf]).unwrap(), https(identity).unwrap()] {
             assert_eq!(config.send_tls13_tickets, 0);
             assert!(!config.session_storage.can_cache());
             assert!(!config.ticketer.enabled());

@@ -4,15 +4,16 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{EcdsaKeyPair, KeyPair};
+use ring::signature::{EcdsaKeyPair, Ed25519KeyPair};
 
-use super::{MasterKey, internal, key, random, seal};
+use super::key::{self, Pair};
+use super::{MasterKey, internal, random, seal};
 use crate::domain::error::Error;
-use crate::domain::event::{Key, Origin, Purpose};
+use crate::domain::event::Origin;
 use crate::domain::grant::Token;
+use crate::domain::key::Key;
 use crate::domain::name::TrustDomain;
 use crate::domain::prepared::Prepared;
-use crate::domain::time::Timestamp;
 use crate::format::x509;
 
 /// Keys, opened once. `Debug` names them and shows none.
@@ -20,50 +21,38 @@ pub struct KeyRing {
     pub(super) trust_domain: TrustDomain,
     tokens: HashMap<String, EcdsaKeyPair>,
     authorities: HashMap<String, Authority>,
-    newest: String,
+    logs: HashMap<String, Ed25519KeyPair>,
 }
 
 /// A key that signs certificates, and its own.
 pub(super) struct Authority {
     pub pair: EcdsaKeyPair,
     pub certificate: Vec<u8>,
-    not_after: Timestamp,
-    created_at: Timestamp,
 }
 
 impl KeyRing {
-    /// Opens every key with its blob. Certificates are signed by the newest authority.
+    /// Opens every key with its blob.
     ///
     /// # Errors
     /// `key_sealed`: a blob does not open, or holds another key than its record says; the message names the
-    /// key. `no_authority`: none of the keys signs certificates.
+    /// key.
     pub fn open<'a>(
         master: &MasterKey,
         origin: &Origin,
         keys: impl Iterator<Item = (&'a Key, Vec<u8>)>,
     ) -> Result<Self, Error> {
-        let (mut tokens, mut authorities) = (HashMap::new(), HashMap::<String, Authority>::new());
+        let trust_domain = origin.trust_domain.clone();
+        let (tokens, authorities, logs) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut ring = Self { trust_domain, tokens, authorities, logs };
         for (record, blob) in keys {
-            let pair = open(master, origin, record, &blob)?;
-            match record.purpose {
-                Purpose::Token => drop(tokens.insert(record.kid.clone(), pair)),
-                Purpose::Authority => drop(authorities.insert(record.kid.clone(), authority(record, pair)?)),
+            let kid = record.kid.clone();
+            match open(master, origin, record, &blob)? {
+                Pair::Token(pair) => drop(ring.tokens.insert(kid, pair)),
+                Pair::Authority(pair) => drop(ring.authorities.insert(kid, authority(record, pair)?)),
+                Pair::Log(pair) => drop(ring.logs.insert(kid, pair)),
             }
         }
-        let newest = authorities.iter().max_by_key(|(kid, authority)| (authority.created_at, *kid));
-        let newest = newest.map(|(kid, _)| kid.clone());
-        let newest = newest.ok_or_else(|| internal("no_authority", "none of the broker's keys signs certificates"))?;
-        Ok(Self { trust_domain: origin.trust_domain.clone(), tokens, authorities, newest })
-    }
-
-    /// The certificate of the authority that signs now (DER).
-    pub fn authority(&self) -> &[u8] {
-        &self.newest().1.certificate
-    }
-
-    /// When that authority ends; nothing that it signs may last longer.
-    pub fn authority_not_after(&self) -> Timestamp {
-        self.newest().1.not_after
+        Ok(ring)
     }
 
     /// Signs a recorded token with the one key that its record names: a compact JWS (RFC 7515 section 7.1).
@@ -87,19 +76,14 @@ impl KeyRing {
         Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    pub(super) fn newest(&self) -> (&str, &Authority) {
-        (&self.newest, &self.authorities[&self.newest])
-    }
-
-    pub(super) fn authority_by(&self, kid: &str) -> Option<&Authority> {
-        self.authorities.get(kid)
+    pub(super) fn authority(&self, kid: &str) -> Result<&Authority, Error> {
+        self.authorities.get(kid).ok_or_else(|| internal("no_authority", format!("authority `{kid}` is not here")))
     }
 }
 
-fn open(master: &MasterKey, origin: &Origin, record: &Key, blob: &[u8]) -> Result<EcdsaKeyPair, Error> {
+fn open(master: &MasterKey, origin: &Origin, record: &Key, blob: &[u8]) -> Result<Pair, Error> {
     let pair = seal::open(master, &record.kid, origin, blob).and_then(|secret| key::parse(record.purpose, &secret));
-    let same =
-        |pair: &EcdsaKeyPair| pair.public_key().as_ref() == record.public && key::kid(&record.public) == record.kid;
+    let same = |pair: &Pair| pair.public() == record.public && key::kid(&record.public) == record.kid;
     pair.filter(same).ok_or_else(|| {
         let why = "the master key file is another one, or the store is damaged";
         internal("key_sealed", format!("signing key `{}` does not open: {why}", record.kid))
@@ -117,12 +101,13 @@ fn authority(record: &Key, pair: EcdsaKeyPair) -> Result<Authority, Error> {
     if x509::spki(&certificate)? != x509::p256_spki(&record.public) {
         return Err(damaged());
     }
-    Ok(Authority { pair, not_after: x509::not_after(&certificate)?, certificate, created_at: record.created_at })
+    Ok(Authority { pair, certificate })
 }
 
 impl std::fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (tokens, authorities): (Vec<_>, Vec<_>) = (self.tokens.keys().collect(), self.authorities.keys().collect());
-        f.debug_struct("KeyRing").field("tokens", &tokens).field("authorities", &authorities).finish_non_exhaustive()
+        let mut kids: Vec<_> = self.tokens.keys().chain(self.authorities.keys()).chain(self.logs.keys()).collect();
+        kids.sort_unstable();
+        f.debug_struct("KeyRing").field("kids", &kids).finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@
 //! into a [`KeyRing`]. The ring signs [`Prepared`](crate::domain::prepared::Prepared) values and nothing
 //! else: what has no durable event has no signature. What is signed is `format`'s to write.
 
-mod identity;
+mod certificate;
 mod key;
 mod keyring;
 mod master;
@@ -12,7 +12,7 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-pub use identity::Unsigned;
+pub use certificate::{Unsigned, Wanted};
 pub use key::generate;
 pub use keyring::KeyRing;
 pub use master::MasterKey;

@@ -8,12 +8,14 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::*;
-use crate::domain::agent::{Identity, Kind};
+use crate::domain::agent::Kind;
+use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
-use crate::domain::event::{Key, Origin, Purpose};
+use crate::domain::event::Origin;
 use crate::domain::grant::Token;
 use crate::domain::id::{CertificateId, GrantId, TaskId, TokenId};
+use crate::domain::key::{Key, Purpose};
 use crate::domain::name::Name;
 use crate::domain::prepared::Prepared;
 use crate::domain::scope::Scopes;
@@ -40,18 +42,28 @@ struct Broker {
     origin: Origin,
     token: (Key, Vec<u8>),
     authority: (Key, Vec<u8>),
+    operator: (Key, Vec<u8>),
 }
 
 impl Broker {
     fn new() -> Self {
         let (master, origin) = (master(), origin("example.org", "e1"));
         let make = |purpose| generate(purpose, &master, &origin, NOW).unwrap();
-        let (token, authority) = (make(Purpose::Token), make(Purpose::Authority));
-        Self { master, origin, token, authority }
+        let (token, authority, operator) = (make(Purpose::Token), make(Purpose::Authority), make(Purpose::Operator));
+        Self { master, origin, token, authority, operator }
     }
 
     fn ring(&self) -> KeyRing {
-        self.open([&self.token, &self.authority]).unwrap()
+        self.open([&self.token, &self.authority, &self.operator]).unwrap()
+    }
+
+    /// The authority for this kind of party.
+    fn authority(&self, kind: Kind) -> &Key {
+        if Purpose::of(kind) == Purpose::Operator { &self.operator.0 } else { &self.authority.0 }
+    }
+
+    fn root(&self, kind: Kind) -> &[u8] {
+        self.authority(kind).certificate.as_deref().unwrap()
     }
 
     fn open<const N: usize>(&self, keys: [&(Key, Vec<u8>); N]) -> Result<KeyRing, Error> {
@@ -67,16 +79,17 @@ fn id(seed: u8) -> CertificateId {
     CertificateId::mint(NOW, &mut Entropy::from_seed([seed; 32]))
 }
 
-fn prepare(ring: &KeyRing, kind: Kind, names: &[&str]) -> (Identity, Unsigned) {
+fn prepare(broker: &Broker, kind: Kind, names: &[&str]) -> (Certificate, Unsigned) {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let name: Name = "planner".parse().unwrap();
-    let (from, to) = (NOW.minus(Profile::of(kind).backdate()), NOW.plus(Span::hours(24)));
-    ring.prepare_identity(kind, &name, &spki(), id(1), from, to, &names).unwrap()
+    let (not_before, not_after) = (NOW.minus(Profile::of(kind).backdate()), NOW.plus(Span::hours(24)));
+    let wanted = Wanted { id: id(1), kind, name: &name, spki: &spki(), names: &names, not_before, not_after };
+    broker.ring().prepare(&broker.authority(kind).kid, wanted).unwrap()
 }
 
-fn sign(ring: &KeyRing, kind: Kind, names: &[&str]) -> Vec<u8> {
-    let (identity, unsigned) = prepare(ring, kind, names);
-    ring.sign_identity(Prepared::recorded(identity), unsigned).unwrap()
+fn sign(broker: &Broker, kind: Kind, names: &[&str]) -> Vec<u8> {
+    let (identity, unsigned) = prepare(broker, kind, names);
+    broker.ring().sign_certificate(Prepared::recorded(identity), unsigned).unwrap()
 }
 
 fn token(kid: &str) -> Token {
@@ -123,7 +136,11 @@ fn a_token_is_signed_by_the_key_that_it_names() {
 #[test]
 fn a_token_key_cannot_sign_certificates() {
     let broker = Broker::new();
-    assert_eq!(broker.open([&broker.token]).unwrap_err().reason, "no_authority");
+    let ring = broker.open([&broker.token]).unwrap();
+    let (kind, name, names) = (Kind::Agent, "planner".parse().unwrap(), &[]);
+    let (not_before, not_after) = (NOW, NOW.plus(Span::hours(1)));
+    let wanted = Wanted { id: id(1), kind, name: &name, spki: &spki(), names, not_before, not_after };
+    assert_eq!(ring.prepare(&broker.token.0.kid, wanted).unwrap_err().reason, "no_authority");
     // Relabelled, with or without the real authority's certificate.
     for certificate in [None, broker.authority.0.certificate.clone()] {
         let key = Key { purpose: Purpose::Authority, certificate, ..broker.token.0.clone() };
@@ -177,38 +194,30 @@ fn a_record_names_its_blob_and_holds_no_secret() {
         assert_eq!((key.kid.len(), key.public.len()), (22, 65));
     }
     assert!(broker.token.0.certificate.is_none());
-    let ring = broker.ring();
-    assert_eq!(Some(ring.authority()), broker.authority.0.certificate.as_deref());
-    assert_eq!(ring.authority_not_after(), NOW.whole_seconds().plus(Profile::authority().max_lifetime()));
-}
-
-#[test]
-fn the_newest_authority_signs() {
-    let broker = Broker::new();
-    let newer = generate(Purpose::Authority, &broker.master, &broker.origin, NOW.plus(Span::hours(1))).unwrap();
-    for ring in [broker.open([&newer, &broker.authority]).unwrap(), broker.open([&broker.authority, &newer]).unwrap()] {
-        assert_eq!(Some(ring.authority()), newer.0.certificate.as_deref());
-    }
+    assert_eq!(broker.authority.0.not_after, Some(NOW.whole_seconds().plus(Profile::authority().max_lifetime())));
 }
 
 #[test]
 fn what_was_recorded_is_what_is_signed() {
-    let ring = Broker::new().ring();
-    let (identity, unsigned) = prepare(&ring, Kind::Agent, &[]);
-    let other = prepare(&ring, Kind::Agent, &[]);
-    let refused = ring.sign_identity(Prepared::recorded(other.0), unsigned).unwrap_err();
+    let broker = Broker::new();
+    let (identity, unsigned) = prepare(&broker, Kind::Agent, &[]);
+    let other = prepare(&broker, Kind::Agent, &[]);
+    let refused = broker.ring().sign_certificate(Prepared::recorded(other.0), unsigned).unwrap_err();
     assert_eq!(refused.reason, "tbs_mismatch");
     assert_eq!((identity.not_before, identity.der), (identity.not_before.whole_seconds(), None));
 }
 
 #[test]
 fn a_signed_certificate_is_looked_at_once_more() {
-    let (ours, theirs) = (Broker::new().ring(), Broker::new().ring());
+    let (ours, theirs) = (Broker::new(), Broker::new());
     let Unsigned { tbs, plan, .. } = prepare(&ours, Kind::Agent, &[]).1;
-    let issuer = Issuer::Authority(ours.authority());
-    let wrong = key::certify(&theirs.newest().1.pair, &tbs, &plan, issuer).unwrap_err().message;
+    let issuer = Issuer::Authority(ours.root(Kind::Agent));
+    let certify = |broker: &Broker| {
+        key::certify(&broker.ring().authority(&broker.authority.0.kid).unwrap().pair, &tbs, &plan, issuer)
+    };
+    let wrong = certify(&theirs).unwrap_err().message;
     assert!(wrong.contains("signature is not its issuer's"), "{wrong}");
-    let good = key::certify(&ours.newest().1.pair, &tbs, &plan, issuer).unwrap();
+    let good = certify(&ours).unwrap();
     let check = |der: &[u8]| x509::check(der, &plan, issuer).unwrap_err().message;
     assert!(check(&[good.as_slice(), &[0]].concat()).contains("bytes follow it"));
     let mut two = good.clone();
@@ -219,9 +228,13 @@ fn a_signed_certificate_is_looked_at_once_more() {
 
 #[test]
 fn a_life_beyond_the_profile_is_not_prepared() {
-    let ring = Broker::new().ring();
+    let broker = Broker::new();
     let name: Name = "planner".parse().unwrap();
-    let until = |to| ring.prepare_identity(Kind::Agent, &name, &spki(), id(1), NOW, to, &[]).map(drop);
+    let (kind, not_before) = (Kind::Agent, NOW);
+    let until = |not_after| {
+        let wanted = Wanted { id: id(1), kind, name: &name, spki: &spki(), names: &[], not_before, not_after };
+        broker.ring().prepare(&broker.authority.0.kid, wanted).map(drop)
+    };
     assert!(until(NOW.plus(Span::hours(24))).is_ok());
     assert_eq!(until(NOW.plus(Span::hours(25))).unwrap_err().reason, "certificate_profile");
 }
@@ -229,7 +242,7 @@ fn a_life_beyond_the_profile_is_not_prepared() {
 #[test]
 fn no_secret_is_printed() {
     let broker = Broker::new();
-    let unsigned = prepare(&broker.ring(), Kind::Agent, &[]).1;
+    let unsigned = prepare(&broker, Kind::Agent, &[]).1;
     let shown = format!("{:?} {:?} {unsigned:?} {:?}", broker.master, broker.ring(), broker.token.0);
     let decimals = |bytes: &[u8]| bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     for (key, blob) in [&broker.token, &broker.authority] {
@@ -245,8 +258,7 @@ fn no_secret_is_printed() {
 
 #[test]
 fn rustls_believes_what_the_ring_signs() {
-    let broker = Broker::new();
-    let ring = broker.ring();
+    let (broker, other) = (Broker::new(), Broker::new());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = |der: &[u8]| {
         let mut roots = rustls::RootCertStore::empty();
@@ -256,16 +268,17 @@ fn rustls_believes_what_the_ring_signs() {
     let build = |der| {
         rustls::server::WebPkiClientVerifier::builder_with_provider(roots(der), provider.clone()).build().unwrap()
     };
-    let (ours, theirs) = (build(ring.authority()), build(Broker::new().ring().authority()));
     let at = |at: Timestamp| UnixTime::since_unix_epoch(Duration::from_secs(at.seconds().unsigned_abs()));
     for kind in [Kind::Agent, Kind::Operator] {
-        let leaf = CertificateDer::from(sign(&ring, kind, &[]));
+        let (ours, theirs) = (build(broker.root(kind)), build(other.root(kind)));
+        let leaf = CertificateDer::from(sign(&broker, kind, &[]));
         assert!(ours.verify_client_cert(&leaf, &[], at(NOW)).is_ok());
         assert!(ours.verify_client_cert(&leaf, &[], at(NOW.plus(Span::hours(25)))).is_err());
         assert!(theirs.verify_client_cert(&leaf, &[], at(NOW)).is_err());
     }
-    let leaf = CertificateDer::from(sign(&ring, Kind::Server, &["localhost", "127.0.0.1"]));
-    let client = rustls::client::WebPkiServerVerifier::builder_with_provider(roots(ring.authority()), provider.clone());
+    let leaf = CertificateDer::from(sign(&broker, Kind::Server, &["localhost", "127.0.0.1"]));
+    let client =
+        rustls::client::WebPkiServerVerifier::builder_with_provider(roots(broker.root(Kind::Server)), provider.clone());
     let client = client.build().unwrap();
     for (name, good) in [("localhost", true), ("127.0.0.1", true), ("example.org", false), ("127.0.0.2", false)] {
         let name = ServerName::try_from(name).unwrap();
@@ -282,7 +295,7 @@ fn openssl_believes_what_the_ring_signs() {
         println!("skipped: openssl_believes_what_the_ring_signs needs openssl");
         return;
     }
-    let (ours, theirs) = (Broker::new().ring(), Broker::new().ring());
+    let (ours, theirs) = (Broker::new(), Broker::new());
     let folder = tempfile::tempdir().unwrap();
     let keep = |name: &str, der: &[u8]| {
         let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
@@ -307,9 +320,9 @@ fn openssl_believes_what_the_ring_signs() {
     for (kind, names) in [(Kind::Agent, &[][..]), (Kind::Operator, &[]), (Kind::Server, &["localhost", "::1"])] {
         let leaf = sign(&ours, kind, names);
         for purpose in ["sslclient", "sslserver"] {
-            let (good, why) = verifies(&leaf, ours.authority(), purpose);
+            let (good, why) = verifies(&leaf, ours.root(kind), purpose);
             assert!(good, "{kind}: {why}");
         }
-        assert!(!verifies(&leaf, theirs.authority(), "sslclient").0);
+        assert!(!verifies(&leaf, theirs.root(kind), "sslclient").0);
     }
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use belay::client::Identity;
 use belay::domain::entropy::Entropy;
-use belay::domain::event::Purpose;
 use belay::domain::id::CertificateId;
+use belay::domain::key::Purpose;
 use belay::domain::time::Timestamp;
 use belay::wire::v1;
 use rcgen::{
@@ -45,7 +45,7 @@ impl Forger {
         change(&mut params);
         let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
         let directory = self.home.join(name.replace(' ', "-"));
-        Identity::save(&directory, &der, &key.serialize_pem(), &self.authority, false).unwrap();
+        Identity::save(&directory, &der, &key.serialize_pem(), &[self.authority.clone()], false).unwrap();
         directory
     }
 }
@@ -164,7 +164,7 @@ async fn a_revoked_certificate_is_refused_on_its_open_connection() {
     raw(&channel, "/belay.v1.Tasks/List", Vec::new()).await.unwrap();
     let data = Data::read(&broker.home.join("dev"));
     let mut issued = data.log.iter().filter_map(|entry| match &entry.body {
-        belay::domain::event::Body::IdentitySigned { id, .. } => Some(id.to_string()),
+        belay::domain::event::Body::CertificateSigned { id, .. } => Some(id.to_string()),
         _ => None,
     });
     broker.run(&["revoke", &issued.next_back().unwrap(), "--reason", "testing"]).ok();

@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use belay::domain::digest::Digest;
-use belay::domain::event::Purpose;
+use belay::domain::key::Purpose;
 use belay::domain::time::Timestamp;
 use belay::verifier::Verifier;
 use ring::rand::SystemRandom;

@@ -5,9 +5,10 @@ use belay::domain::decide::{Caller, Context, Decide, Decision};
 use belay::domain::digest::Digest;
 use belay::domain::entropy::Entropy;
 use belay::domain::error::{Code, Error};
-use belay::domain::event::{Actor, Body, Entry, Key, Purpose};
+use belay::domain::event::{Actor, Body, Entry};
 use belay::domain::grant::{Status, Task};
 use belay::domain::id::{CertificateId, GrantId, TaskId};
+use belay::domain::key::{Key, Purpose};
 use belay::domain::time::Span;
 
 use crate::support::gate::{Gate, queued};
@@ -50,7 +51,7 @@ impl Decide for Wants {
 }
 
 fn oversized(ctx: &mut Context<'_>) -> Body {
-    Body::IdentitySigned { id: CertificateId::mint(ctx.now, ctx.entropy), der: vec![0; MAX_EVENT + 1] }
+    Body::CertificateSigned { id: CertificateId::mint(ctx.now, ctx.entropy), der: vec![0; MAX_EVENT + 1] }
 }
 
 /// It changes a grant that no event made: the log would not fold.
@@ -160,8 +161,11 @@ fn key_of(now: belay::domain::time::Timestamp, length: usize) -> Key {
         purpose: Purpose::Token,
         public: vec![4; 65],
         certificate: Some(vec![0; length]),
+        not_after: None,
         sealed,
         created_at: now,
+        use_from: now,
+        tainted: None,
     }
 }
 

@@ -206,7 +206,7 @@ async fn dead_to_everybody(world: &World) {
     let mut entropy = belay::domain::entropy::Entropy::from_seed([1; 32]);
     let invocation = Invocation {
         id: InvocationId::mint(world.ledger.now(), &mut entropy),
-        token: None,
+        credential: None,
         grant: None,
         tree: None,
         agent: None,

@@ -88,7 +88,7 @@ impl Broker {
         ca: CertificateDer<'static>,
     ) -> Self {
         let identity = tls::ServerIdentity::new(chain, key).unwrap();
-        let config = tls::grpc(identity.clone(), ca).unwrap();
+        let config = tls::grpc(identity.clone(), vec![ca]).unwrap();
         let listener = Listener::new(listen::bind("127.0.0.1:0".parse().unwrap()).unwrap(), config).unwrap();
         let addr = listener.local_addr();
         let (stop, stopped) = watch::channel(false);
@@ -130,7 +130,7 @@ fn enrolled(shown: &Issued, trusted: &Authority) -> Arc<ClientConfig> {
 }
 
 fn save(dir: &Path, shown: &Issued, trusted: &Authority) {
-    Identity::save(dir, &shown.0, &shown.1, &trusted.der(), false).unwrap();
+    Identity::save(dir, &shown.0, &shown.1, &[trusted.der().to_vec()], false).unwrap();
 }
 
 fn joining(ca: &Authority) -> Arc<ClientConfig> {

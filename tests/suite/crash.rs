@@ -98,7 +98,7 @@ fn no_credential_is_released_before_its_event_is_durable_at_any_crash_point() {
             events.map(|event| of(&event["detail"]).as_str().unwrap().to_owned()).collect()
         };
         let tokens = details("token_issued", |detail| &detail["token"]["id"]);
-        let signed = details("identity_signed", |detail| &detail["der"]);
+        let signed = details("certificate_signed", |detail| &detail["der"]);
         let mut released = (0, 0);
         for (round, _) in &run.rounds {
             for token in [&round.root_token, &round.child_token].into_iter().flatten() {

@@ -114,7 +114,7 @@ impl Trial {
         let ledger = Ledger::open(backend.open(), Hands::new(), Seeds::fixed([9; 32]), 1_000_000).unwrap();
         let recorded = ledger.entries(0, u32::MAX).unwrap().into_iter().filter_map(|(_, entry, _)| match entry.body {
             Body::TokenIssued { token } => Some(token.id.to_string().into_bytes()),
-            Body::IdentitySigned { der, .. } => Some(der),
+            Body::CertificateSigned { der, .. } => Some(der),
             _ => None,
         });
         (released, recorded.collect())

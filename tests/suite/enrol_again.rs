@@ -14,10 +14,10 @@ fn a_revoked_certificate_is_not_handed_out_again() {
     forget();
     // The same key: a lost answer is given again.
     enroll().ok();
-    let kept = broker.run(&["audit", "list", "--agent", "planner", "--kind", "identity_recorded"]).ok();
+    let kept = broker.run(&["audit", "list", "--agent", "planner", "--kind", "certificate_recorded"]).ok();
     let events = kept["events"].as_array().unwrap();
     assert_eq!((events.len(), &events[0]["actor"]), (1, &"stranger".into()));
-    let id = events[0]["detail"]["identity"]["id"].as_str().unwrap();
+    let id = events[0]["detail"]["certificate"]["id"].as_str().unwrap();
     broker.run(&["revoke", id, "--reason", "testing"]).ok();
     forget();
     assert_eq!(enroll().err(6)["detail"]["reason"], "join_used");

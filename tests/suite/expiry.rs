@@ -2,6 +2,7 @@
 
 use belay::domain::decide::{Caller, IssueToken, RenewGrant, SetGrantStatus, TokenAnswer, judge};
 use belay::domain::error::Error;
+use belay::domain::grant::Credential;
 use belay::domain::grant::{Grant, Status};
 use belay::domain::id::{GrantId, TokenId};
 use belay::domain::time::{Span, Timestamp};
@@ -49,7 +50,7 @@ impl Scene {
 
     fn verdict(&self, token: TokenId) -> &'static str {
         let now = self.world.ledger.now();
-        self.world.ledger.view(|view| judge(&view, now, token, None).reasons[0].code)
+        self.world.ledger.view(|view| judge(&view, now, Credential::Token(token), None).reasons[0].code)
     }
 }
 

@@ -12,6 +12,7 @@ use belay::domain::decide::{
     StartTask, TokenAnswer, judge,
 };
 use belay::domain::error::Error;
+use belay::domain::grant::Credential;
 use belay::domain::grant::Status;
 use belay::domain::id::{GrantId, TaskId, TokenId};
 use belay::domain::scope::Scopes;
@@ -85,7 +86,7 @@ impl Tree {
 
     fn is_allowed(&self, token: TokenId) -> bool {
         let now = self.world.ledger.now();
-        self.world.ledger.view(|view| judge(&view, now, token, None).allowed)
+        self.world.ledger.view(|view| judge(&view, now, Credential::Token(token), None).allowed)
     }
 
     /// Everything in the tree of the root, and how long it would run.

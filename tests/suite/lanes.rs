@@ -11,6 +11,7 @@ use belay::domain::digest::Digest;
 use belay::domain::entropy::Entropy;
 use belay::domain::error::{Code, Error};
 use belay::domain::event::{Body, Invocation};
+use belay::domain::grant::Credential;
 use belay::domain::id::{GrantId, InvocationId};
 use belay::ledger::Request;
 
@@ -73,7 +74,7 @@ fn invocation(number: u8) -> Request<RecordInvocation> {
     let at = belay::domain::time::Timestamp::from_millis(crate::support::world::NOW);
     let invocation = Invocation {
         id: InvocationId::mint(at, &mut Entropy::from_seed([number; 32])),
-        token: None,
+        credential: None,
         grant: None,
         tree: None,
         agent: None,
@@ -204,7 +205,7 @@ async fn no_call_that_begins_after_a_revoke_is_allowed() {
                             office.read(coder, token, "a").verdict.allowed
                         } else {
                             let now = office.world.ledger.now();
-                            office.world.ledger.view(|view| judge(&view, now, id, None).allowed)
+                            office.world.ledger.view(|view| judge(&view, now, Credential::Token(id), None).allowed)
                         };
                         assert!(!(after && allowed), "allowed after the revoke had returned");
                         let counted = if after { denied_after } else { allowed_before };

@@ -1,11 +1,11 @@
 //! One tool call, decided from live state at the moment it is made.
 
 use super::{Context, Decide, Decision};
-use crate::domain::cut::Target;
+use crate::domain::certificate::Certificate;
 use crate::domain::error::Error;
 use crate::domain::event::{Body, Invocation};
-use crate::domain::grant::GrantState;
-use crate::domain::id::{GrantId, TokenId};
+use crate::domain::grant::{Credential, GrantState};
+use crate::domain::id::GrantId;
 use crate::domain::name::Name;
 use crate::domain::scope::Call;
 use crate::domain::time::Timestamp;
@@ -18,7 +18,7 @@ pub struct Verdict {
     pub allowed: bool,
     /// Why: at least one.
     pub reasons: Vec<Reason>,
-    /// The token's grant, if the token is known.
+    /// The credential's grant, if it is known.
     pub grant: Option<GrantId>,
     /// The root of that grant's tree.
     pub tree: Option<GrantId>,
@@ -43,26 +43,35 @@ pub struct RecordInvocation {
 }
 
 impl Verdict {
-    /// A refusal that knows nothing of the token.
+    /// A refusal that knows nothing of the credential.
     pub fn deny(code: &'static str, message: impl Into<String>) -> Self {
         let reasons = vec![Reason { code, message: message.into() }];
         Self { allowed: false, reasons, grant: None, tree: None, agent: None }
     }
 }
 
-/// Decides a call under a token whose signature, times and binding were checked before. Without a call it
-/// decides the token alone.
-pub fn judge(view: &View<'_>, now: Timestamp, token: TokenId, call: Option<&Call>) -> Verdict {
-    let Some(known) = view.token(&token) else {
-        return Verdict::deny("token_unknown", format!("token `{token}` is not live here"));
+/// Decides a call under a credential whose signature, times and binding were checked before. Without a call it
+/// decides the credential alone.
+pub fn judge(view: &View<'_>, now: Timestamp, credential: Credential, call: Option<&Call>) -> Verdict {
+    let kind = credential.kind();
+    let Some(known) = known(view, credential) else {
+        let code = if kind == "token" { "token_unknown" } else { "certificate_unknown" };
+        return Verdict::deny(code, format!("{kind} `{credential}` is not live here"));
     };
     let Some(grant) = view.grant(known.grant) else {
         return Verdict::deny("grant_expired", format!("grant `{}` is over", known.grant));
     };
-    let (code, message) = if view.cut(&Target::Token(token)).is_some() {
-        ("token_revoked", format!("token `{token}` was revoked"))
+    let (code, message) = if view.cut(&credential.target()).is_some() {
+        let code = if kind == "token" { "token_revoked" } else { "certificate_revoked" };
+        (code, format!("{kind} `{credential}` was revoked"))
+    } else if view.is_tainted(known.kid) {
+        (
+            "key_tainted",
+            format!("{kind} `{credential}` is signed by a key that is not trusted any more; ask for a new one"),
+        )
     } else if now >= known.expires_at {
-        ("token_expired", format!("token `{token}` has expired"))
+        let code = if kind == "token" { "token_expired" } else { "certificate_expired" };
+        (code, format!("{kind} `{credential}` has expired"))
     } else {
         match (view.standing(grant.id, now), call) {
             (Some(standing), _) if standing.state != GrantState::Active => {
@@ -81,6 +90,26 @@ pub fn judge(view: &View<'_>, now: Timestamp, token: TokenId, call: Option<&Call
         grant: Some(grant.id),
         tree: Some(grant.root),
         agent: Some(grant.agent.clone()),
+    }
+}
+
+/// What memory knows of a credential.
+struct Known<'a> {
+    grant: GrantId,
+    kid: &'a String,
+    expires_at: Timestamp,
+}
+
+fn known<'a>(view: &View<'a>, credential: Credential) -> Option<Known<'a>> {
+    match credential {
+        Credential::Token(id) => {
+            view.token(&id).map(|token| Known { grant: token.grant, kid: &token.kid, expires_at: token.expires_at })
+        }
+        Credential::Certificate(id) => {
+            let certificate = view.certificate(&id).filter(|one| one.der.is_some())?;
+            let Certificate { authority, not_after, .. } = certificate;
+            Some(Known { grant: certificate.grant?, kid: authority, expires_at: *not_after })
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! What the broker records of itself: the beginning, its keys, its snapshots.
+//! What the broker records of itself: the beginning, its snapshots.
 
 use super::{Caller, Context, Decide, Decision};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
-use crate::domain::event::{Body, Key, Origin};
+use crate::domain::event::{Body, Origin};
 
 /// With it and the longest name, an agent's SPIFFE ID is still a subject of at most 256 characters.
 const LONGEST_DOMAIN: usize = 160;
@@ -13,13 +13,6 @@ const LONGEST_DOMAIN: usize = 160;
 pub struct Begin {
     /// Trust domain, issuer and epoch.
     pub origin: Origin,
-}
-
-/// Takes a signing key into use.
-#[derive(Debug)]
-pub struct AddKey {
-    /// Its public half.
-    pub key: Key,
 }
 
 /// Records that a snapshot was stored.
@@ -54,19 +47,6 @@ impl Decide for Begin {
     }
 }
 
-impl Decide for AddKey {
-    type Answer = ();
-    const VERB: &'static str = "key.add";
-
-    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<()>, Error> {
-        broker_only(ctx)?;
-        if ctx.view.key(&self.key.kid).is_some() {
-            return Err(Error::new(Code::Conflict, "key_exists", format!("key `{}` is known already", self.key.kid)));
-        }
-        Ok(Decision::new(vec![Body::KeyAdded(self.key.clone())], ()))
-    }
-}
-
 impl Decide for MarkSnapshot {
     type Answer = ();
     const VERB: &'static str = "ledger.snapshot";
@@ -78,7 +58,7 @@ impl Decide for MarkSnapshot {
     }
 }
 
-fn broker_only(ctx: &Context<'_>) -> Result<(), Error> {
+pub(super) fn broker_only(ctx: &Context<'_>) -> Result<(), Error> {
     match ctx.caller {
         Caller::Broker => Ok(()),
         _ => Err(Error::denied("broker_only", "only the broker records this")),

@@ -3,9 +3,11 @@
 //! Time and entropy come in; events and an answer, or a refusal, go out. A decision changes nothing.
 
 mod agent;
+mod certificate;
 mod grant;
 mod identity;
 mod invoke;
+mod key;
 mod ledger;
 mod operator;
 mod revoke;
@@ -13,16 +15,18 @@ mod task;
 mod token;
 
 pub use agent::{Invite, RegisterAgent, SetAgentStatus};
+pub use certificate::{CertificateAnswer, IssueCertificate, KeepSigned};
 pub use grant::{Delegate, Granted, RenewGrant, RequestGrant, SetGrantStatus};
-pub use identity::{Enroll, Enrolled, KeepSigned, NewIdentity, RecordOwn, RenewIdentity};
+pub use identity::{Enroll, Enrolled, RecordOwn, RenewIdentity};
 pub use invoke::{Reason, RecordInvocation, Verdict, judge};
-pub use ledger::{AddKey, Begin, MarkSnapshot};
+pub use key::{AddKey, RotateKey, TaintKey, Tainted};
+pub use ledger::{Begin, MarkSnapshot};
 pub use operator::{AddOperator, RemoveOperator};
 pub use revoke::{Effect, EffectState, Revoke, Revoked};
 pub use task::{EndTask, StartTask};
 pub use token::{IssueToken, TokenAnswer};
 
-use super::agent::{Agent, AgentStatus, Operator};
+use super::agent::{Agent, AgentStatus, Kind, Operator};
 use super::cut::Target;
 use super::digest::Digest;
 use super::entropy::Entropy;
@@ -30,6 +34,7 @@ use super::error::{Code, Error};
 use super::event::{Actor, Body, Idempotency, Origin};
 use super::grant::{Grant, GrantState};
 use super::id::{CertificateId, GrantId};
+use super::key::{Key, Purpose};
 use super::name::Name;
 use super::policy::{self, Right};
 use super::state::{Remembered, RequestKey};
@@ -86,15 +91,21 @@ pub enum Caller {
     Agent(Presenter),
     /// The holder of an operator's identity certificate.
     Operator(Presenter),
+    /// The holder of a certificate under a grant: it may be decided upon, and asks for nothing.
+    Holder(Presenter),
     /// The broker itself.
     Broker,
 }
 
-/// An identity certificate, presented over TLS by whoever holds its key.
+/// A certificate, presented over TLS by whoever holds its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presenter {
+    /// What kind of party it names.
+    pub kind: Kind,
     /// Whose.
     pub name: Name,
+    /// The grant that it says it hangs on; none of an identity.
+    pub grant: Option<GrantId>,
     /// Its serial.
     pub certificate: CertificateId,
     /// SHA-256 of the certificate (DER).
@@ -117,7 +128,7 @@ impl Caller {
     pub fn actor(&self) -> Actor {
         match self {
             Self::Stranger => Actor::Stranger,
-            Self::Agent(presenter) => Actor::Agent(presenter.name.clone()),
+            Self::Agent(presenter) | Self::Holder(presenter) => Actor::Agent(presenter.name.clone()),
             Self::Operator(presenter) => Actor::Operator(presenter.name.clone()),
             Self::Broker => Actor::Broker,
         }
@@ -126,7 +137,7 @@ impl Caller {
     /// The certificate it showed.
     pub fn presenter(&self) -> Option<&Presenter> {
         match self {
-            Self::Agent(presenter) | Self::Operator(presenter) => Some(presenter),
+            Self::Agent(presenter) | Self::Operator(presenter) | Self::Holder(presenter) => Some(presenter),
             Self::Stranger | Self::Broker => None,
         }
     }
@@ -165,7 +176,7 @@ impl<'a> Context<'a> {
         let presenter = match self.caller {
             Caller::Broker => return Ok(()),
             Caller::Operator(presenter) => presenter,
-            Caller::Agent(_) | Caller::Stranger => {
+            Caller::Agent(_) | Caller::Holder(_) | Caller::Stranger => {
                 return Err(Error::denied("operators_only", "this needs an operator's identity"));
             }
         };
@@ -197,6 +208,12 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The key that signs for a purpose now.
+    fn signer(&self, purpose: Purpose) -> Result<&'a Key, Error> {
+        let none = || Error::new(Code::Unavailable, "no_key", format!("no {purpose} key is in use; rotate it"));
+        self.view.signer(purpose, self.now).ok_or_else(none)
+    }
+
     /// The grant, if this agent holds it: to others it does not exist.
     fn own_grant(&self, id: GrantId, agent: &Name) -> Result<&'a Grant, Error> {
         self.view.grant(id).filter(|grant| grant.agent == *agent).ok_or_else(|| Error::not_found("grant", id))
@@ -225,10 +242,11 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Whether a certificate may be presented at `now`.
+/// Whether a certificate may be presented at `now`: it is the one that was recorded and signed, by a key that
+/// is not tainted, its time runs, and nobody cut it. What its grant is worth is another question.
 ///
 /// # Errors
-/// It is unknown to the ledger, over, or cut.
+/// It is unknown to the ledger, over, or cut, or its authority is tainted.
 pub fn presentable(view: &View<'_>, presenter: &Presenter, now: Timestamp) -> Result<(), Error> {
     let refused = |reason, why: &str| {
         let message = format!("certificate `{}` of `{}` {why}; enroll again", presenter.certificate, presenter.name);
@@ -237,12 +255,17 @@ pub fn presentable(view: &View<'_>, presenter: &Presenter, now: Timestamp) -> Re
     if view.cut(&Target::Certificate(presenter.certificate)).is_some() {
         return refused("certificate_revoked", "was revoked");
     }
-    match view.identity(&presenter.certificate) {
+    let recorded = view.certificate(&presenter.certificate).filter(|recorded| {
+        recorded.der.is_some()
+            && (recorded.kind, &recorded.name, recorded.grant) == (presenter.kind, &presenter.name, presenter.grant)
+            && recorded.key_hash == presenter.key_hash
+    });
+    match recorded {
         None => refused("certificate_unknown", "is not of this ledger"),
-        Some(identity) if identity.key_hash != presenter.key_hash || identity.name != presenter.name => {
-            refused("certificate_unknown", "is not of this ledger")
+        Some(recorded) if view.is_tainted(&recorded.authority) => {
+            refused("key_tainted", "was signed by an authority that is not trusted any more")
         }
-        Some(identity) if now >= identity.not_after => refused("certificate_expired", "has expired"),
+        Some(recorded) if now >= recorded.not_after => refused("certificate_expired", "has expired"),
         Some(_) => Ok(()),
     }
 }

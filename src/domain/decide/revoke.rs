@@ -1,11 +1,12 @@
 //! The cut: one event, whatever is below. Descendants die whether or not anybody enumerates them.
 
 use super::{Caller, Context, Decide, Decision};
+use crate::domain::agent::Kind;
 use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::{Body, CutCounts, Revocation};
-use crate::domain::grant::Grant;
-use crate::domain::id::{GrantId, RevocationId, TokenId};
+use crate::domain::grant::{Credential, Grant};
+use crate::domain::id::{CertificateId, GrantId, RevocationId, TokenId};
 use crate::domain::name::{Line, Name};
 use crate::domain::policy::Right;
 use crate::domain::time::{SKEW, Timestamp};
@@ -39,7 +40,7 @@ pub struct Revoked {
 #[derive(Debug)]
 pub struct Effect {
     /// The credential.
-    pub token: TokenId,
+    pub credential: Credential,
     /// Whether everybody honours it already.
     pub state: EffectState,
     /// Since when, or until when.
@@ -109,7 +110,7 @@ impl Revoke {
             Target::Grant(id) => view.grant(*id).is_some(),
             Target::Task(id) => view.task(id).is_some(),
             Target::Token(id) => view.token(id).is_some(),
-            Target::Certificate(id) => view.identity(id).is_some(),
+            Target::Certificate(id) => view.certificate(id).is_some(),
             Target::Lease(_) => false,
             Target::Agent(name) => view.agent(name).is_some(),
             Target::Owner(owner) => view.agents().any(|agent| agent.owner == *owner),
@@ -125,16 +126,17 @@ impl Revoke {
             Target::Grant(id) => held(*id),
             Target::Task(id) => view.task(id).is_some_and(|task| task.agent == *agent),
             Target::Token(id) => view.token(id).is_some_and(|token| held(token.grant)),
-            Target::Certificate(id) => view
-                .identity(id)
-                .is_some_and(|identity| identity.kind == crate::domain::agent::Kind::Agent && identity.name == *agent),
+            Target::Certificate(id) => view.certificate(id).is_some_and(|one| match one.grant {
+                Some(grant) => held(grant),
+                None => one.kind == Kind::Agent && one.name == *agent,
+            }),
             Target::Agent(name) => name == agent,
             Target::Lease(_) | Target::Owner(_) | Target::Subject(_) => false,
         }
     }
 
     /// What dies: every grant that was not over, and every token under one that was not over.
-    fn extent(&self, ctx: &Context<'_>) -> (CutCounts, Vec<Effect>, Option<GrantId>) {
+    fn extent(&self, ctx: &Context<'_>) -> Extent {
         let view = &ctx.view;
         let roots = match &self.target {
             Target::Grant(id) => vec![*id],
@@ -148,12 +150,8 @@ impl Revoke {
                 .filter(|task| task.subject.as_ref() == Some(subject))
                 .flat_map(|task| view.roots(task.id))
                 .collect(),
-            Target::Token(id) => return self.one_token(ctx, *id),
-            Target::Certificate(id) => {
-                let valid = view.identity(id).is_some_and(|identity| ctx.now < identity.not_after)
-                    && view.cut(&self.target).is_none();
-                return (CutCounts { certificates: valid.into(), ..CutCounts::default() }, Vec::new(), None);
-            }
+            Target::Token(id) => return one_token(ctx, *id),
+            Target::Certificate(id) => return one_certificate(ctx, *id),
             Target::Lease(_) => Vec::new(),
         };
         let open = |grant: &Grant| view.standing(grant.id, ctx.now).is_some_and(|standing| !standing.state.is_ended());
@@ -161,10 +159,10 @@ impl Revoke {
         let mut counts = CutCounts { grants: grants.len() as u64, ..CutCounts::default() };
         let mut effects = Vec::new();
         for grant in &grants {
-            for token in view.tokens_of(grant.id).into_iter().filter(|token| is_open(ctx, token.id)) {
-                counts.tokens += 1;
+            for (credential, expires_at) in credentials(ctx, grant.id) {
+                count(&mut counts, credential);
                 if effects.len() < LISTED {
-                    effects.push(effect(ctx, grant, token.id, token.expires_at));
+                    effects.push(effect(ctx, grant, credential, expires_at));
                 }
             }
         }
@@ -174,31 +172,61 @@ impl Revoke {
         };
         (counts, effects, tree)
     }
+}
 
-    fn one_token(&self, ctx: &Context<'_>, id: TokenId) -> (CutCounts, Vec<Effect>, Option<GrantId>) {
-        let token = ctx.view.token(&id).filter(|_| is_open(ctx, id));
-        let found = token.and_then(|token| ctx.view.grant(token.grant).map(|grant| (token, grant)));
-        match found {
-            None => (CutCounts::default(), Vec::new(), None),
-            Some((token, grant)) => (
-                CutCounts { tokens: 1, ..CutCounts::default() },
-                vec![effect(ctx, grant, id, token.expires_at)],
-                Some(grant.root),
-            ),
+type Extent = (CutCounts, Vec<Effect>, Option<GrantId>);
+
+fn one_token(ctx: &Context<'_>, id: TokenId) -> Extent {
+    let token = ctx.view.token(&id).filter(|token| is_open(ctx, Credential::Token(id), token.expires_at));
+    let found = token.and_then(|token| Some((Credential::Token(id), token.expires_at, ctx.view.grant(token.grant)?)));
+    found.map_or_else(Default::default, |(credential, expires_at, grant)| one(ctx, credential, expires_at, grant))
+}
+
+/// An identity hangs on no grant: nobody but the broker looks at it, and the broker refuses it at once.
+fn one_certificate(ctx: &Context<'_>, id: CertificateId) -> Extent {
+    let credential = Credential::Certificate(id);
+    let Some(certificate) = ctx.view.certificate(&id).filter(|one| is_open(ctx, credential, one.not_after)) else {
+        return Extent::default();
+    };
+    match certificate.grant.and_then(|grant| ctx.view.grant(grant)) {
+        Some(grant) => one(ctx, credential, certificate.not_after, grant),
+        None => {
+            let effect = Effect { credential, state: EffectState::Enforced, at: ctx.now };
+            (CutCounts { certificates: 1, ..CutCounts::default() }, vec![effect], None)
         }
     }
 }
 
-fn is_open(ctx: &Context<'_>, id: TokenId) -> bool {
-    let over = ctx.view.token(&id).is_none_or(|token| ctx.now >= token.expires_at);
-    !over && ctx.view.cut(&Target::Token(id)).is_none()
+fn one(ctx: &Context<'_>, credential: Credential, expires_at: Timestamp, grant: &Grant) -> Extent {
+    let mut counts = CutCounts::default();
+    count(&mut counts, credential);
+    (counts, vec![effect(ctx, grant, credential, expires_at)], Some(grant.root))
 }
 
-/// A token for the broker itself is refused at once; one for another audience may be checked offline there.
-fn effect(ctx: &Context<'_>, grant: &Grant, token: TokenId, expires_at: Timestamp) -> Effect {
+fn count(counts: &mut CutCounts, credential: Credential) {
+    match credential {
+        Credential::Token(_) => counts.tokens += 1,
+        Credential::Certificate(_) => counts.certificates += 1,
+    }
+}
+
+/// The credentials under one grant that are not over.
+fn credentials<'a>(ctx: &'a Context<'_>, grant: GrantId) -> impl Iterator<Item = (Credential, Timestamp)> + use<'a> {
+    let tokens = ctx.view.tokens_of(grant).into_iter().map(|token| (Credential::Token(token.id), token.expires_at));
+    let certificates = ctx.view.certificates_of(grant).into_iter();
+    let certificates = certificates.map(|one| (Credential::Certificate(one.id), one.not_after));
+    tokens.chain(certificates).filter(|(credential, expires_at)| is_open(ctx, *credential, *expires_at))
+}
+
+fn is_open(ctx: &Context<'_>, credential: Credential, expires_at: Timestamp) -> bool {
+    ctx.now < expires_at && ctx.view.cut(&credential.target()).is_none()
+}
+
+/// What the broker alone decides on is refused at once; what another may check offline it may honour until it expires.
+fn effect(ctx: &Context<'_>, grant: &Grant, credential: Credential, expires_at: Timestamp) -> Effect {
     let ours = ctx.view.origin().is_some_and(|origin| origin.issuer == grant.audience);
-    match ours {
-        true => Effect { token, state: EffectState::Enforced, at: ctx.now },
-        false => Effect { token, state: EffectState::Expires, at: expires_at },
+    match ours && matches!(credential, Credential::Token(_)) {
+        true => Effect { credential, state: EffectState::Enforced, at: ctx.now },
+        false => Effect { credential, state: EffectState::Expires, at: expires_at },
     }
 }

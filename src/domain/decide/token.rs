@@ -3,10 +3,11 @@
 use super::{Context, Decide, Decision, Presenter};
 use crate::domain::MAX_TOKEN;
 use crate::domain::cut::Target;
-use crate::domain::error::{Code, Error};
-use crate::domain::event::{Body, Purpose};
+use crate::domain::error::Error;
+use crate::domain::event::Body;
 use crate::domain::grant::{Grant, Link, Token};
 use crate::domain::id::{GrantId, TokenId};
+use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, Line};
 use crate::domain::prepared::Prepared;
 
@@ -68,8 +69,7 @@ pub(super) fn issue(
         let message = format!("grant `{}` has less than a second left; renew it first", grant.id);
         return Err(Error::denied("too_short", message));
     }
-    let key = ctx.view.keys().filter(|key| key.purpose == Purpose::Token).max_by_key(|key| key.created_at);
-    let key = key.ok_or_else(|| Error::new(Code::Unavailable, "no_key", "the ledger has no token key"))?;
+    let key = ctx.signer(Purpose::Token)?;
     let chain = chain(ctx, grant);
     let root = chain.first().map_or(&grant.agent, |link| &link.agent);
     let token = Token {
@@ -100,10 +100,10 @@ pub(super) fn issue(
     Ok(TokenAnswer::New(Box::new(Prepared::recorded(token))))
 }
 
-/// The token again, while it lasts, for the same holder key.
+/// The token again, while it and its signing key last, for the same holder key.
 pub(super) fn again(ctx: &Context<'_>, id: TokenId) -> Result<Option<TokenAnswer>, Error> {
     let Some(token) = ctx.view.token(&id).filter(|token| ctx.now < token.expires_at) else { return Ok(None) };
-    if ctx.view.cut(&Target::Token(id)).is_some() {
+    if ctx.view.cut(&Target::Token(id)).is_some() || ctx.view.is_tainted(&token.kid) {
         return Ok(None);
     }
     match ctx.caller.presenter() {

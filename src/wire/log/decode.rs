@@ -4,11 +4,13 @@ use std::str::FromStr;
 
 use super::pb::entry::Body as Kind;
 use super::{DecodeError, pb};
-use crate::domain::agent::{Agent, Identity, Join, Operator};
+use crate::domain::agent::{Agent, Join, Operator};
+use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
-use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Key, Origin, Revocation};
+use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Origin, Revocation};
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
+use crate::domain::key::Key;
 use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::{Span, Timestamp};
 
@@ -40,6 +42,9 @@ impl TryFrom<Kind> for Body {
         Ok(match kind {
             Kind::Origin(origin) => Self::Origin(origin.try_into()?),
             Kind::KeyAdded(key) => Self::KeyAdded(key.try_into()?),
+            Kind::KeyTainted(body) => {
+                Self::KeyTainted { kid: body.kid, reason: text("key_tainted.reason", &body.reason)? }
+            }
             Kind::AgentRegistered(body) => Self::AgentRegistered {
                 agent: present("agent_registered.agent", body.agent)?.try_into()?,
                 join: present("agent_registered.join", body.join)?.try_into()?,
@@ -58,9 +63,9 @@ impl TryFrom<Kind> for Body {
                 reason: text("operator_removed.reason", &body.reason)?,
             },
             Kind::Invited(join) => Self::Invited { join: join.try_into()? },
-            Kind::IdentityRecorded(body) => identity_recorded(&body)?,
-            Kind::IdentitySigned(body) => {
-                Self::IdentitySigned { id: text("identity_signed.id", &body.id)?, der: body.der }
+            Kind::CertificateRecorded(body) => certificate_recorded(&body)?,
+            Kind::CertificateSigned(body) => {
+                Self::CertificateSigned { id: text("certificate_signed.id", &body.id)?, der: body.der }
             }
             Kind::TaskStarted(task) => Self::TaskStarted { task: task.try_into()? },
             Kind::TaskEnded(body) => Self::TaskEnded {
@@ -115,6 +120,9 @@ impl TryFrom<pb::Key> for Key {
             certificate: key.certificate,
             sealed: digest("key.sealed", &key.sealed)?,
             created_at: time(key.created_at),
+            use_from: time(key.use_from),
+            not_after: key.not_after.map(time),
+            tainted: None,
         })
     }
 }
@@ -164,21 +172,23 @@ impl TryFrom<pb::Join> for Join {
     }
 }
 
-fn identity_recorded(body: &pb::IdentityRecorded) -> Decoded<Body> {
-    let identity = Identity {
-        id: text("identity_recorded.id", &body.id)?,
-        kind: text("identity_recorded.kind", &body.kind)?,
-        name: text("identity_recorded.name", &body.name)?,
-        key_hash: digest("identity_recorded.key_hash", &body.key_hash)?,
-        tbs_digest: digest("identity_recorded.tbs_digest", &body.tbs_digest)?,
+fn certificate_recorded(body: &pb::CertificateRecorded) -> Decoded<Body> {
+    let certificate = Certificate {
+        id: text("certificate_recorded.id", &body.id)?,
+        kind: text("certificate_recorded.kind", &body.kind)?,
+        name: text("certificate_recorded.name", &body.name)?,
+        key_hash: digest("certificate_recorded.key_hash", &body.key_hash)?,
+        tbs_digest: digest("certificate_recorded.tbs_digest", &body.tbs_digest)?,
+        grant: maybe("certificate_recorded.grant", body.grant.as_deref())?,
+        authority: body.authority.clone(),
         not_before: time(body.not_before),
         not_after: time(body.not_after),
         der: None,
     };
-    Ok(Body::IdentityRecorded {
-        identity,
-        join: maybe("identity_recorded.join", body.join.as_deref())?,
-        replaces: maybe("identity_recorded.replaces", body.replaces.as_deref())?,
+    Ok(Body::CertificateRecorded {
+        certificate,
+        join: maybe("certificate_recorded.join", body.join.as_deref())?,
+        replaces: maybe("certificate_recorded.replaces", body.replaces.as_deref())?,
     })
 }
 
@@ -277,7 +287,7 @@ impl TryFrom<pb::Invocation> for Invocation {
     fn try_from(body: pb::Invocation) -> Decoded<Self> {
         Ok(Self {
             id: text("invoked.id", &body.id)?,
-            token: maybe("invoked.token", body.token.as_deref())?,
+            credential: maybe("invoked.credential", body.credential.as_deref())?,
             grant: maybe("invoked.grant", body.grant.as_deref())?,
             tree: maybe("invoked.tree", body.tree.as_deref())?,
             agent: maybe("invoked.agent", body.agent.as_deref())?,

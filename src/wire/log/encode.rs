@@ -2,11 +2,14 @@
 
 use super::pb;
 use super::pb::entry::Body as Kind;
-use crate::domain::agent::{Agent, Identity, Join, Operator};
-use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Key, Origin, Revocation};
+use crate::domain::agent::{Agent, Join, Operator};
+use crate::domain::certificate::Certificate;
+use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Origin, Revocation};
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, JoinId};
+use crate::domain::key::Key;
 use crate::domain::scope::{Call, Scopes};
+use crate::domain::time::Timestamp;
 
 impl From<&Entry> for pb::Entry {
     fn from(entry: &Entry) -> Self {
@@ -32,6 +35,9 @@ impl From<&Body> for Kind {
         match body {
             Body::Origin(origin) => Self::Origin(origin.into()),
             Body::KeyAdded(key) => Self::KeyAdded(key.into()),
+            Body::KeyTainted { kid, reason } => {
+                Self::KeyTainted(pb::KeyTainted { kid: kid.clone(), reason: reason.to_string() })
+            }
             Body::AgentRegistered { agent, join } => {
                 Self::AgentRegistered(pb::AgentRegistered { agent: Some(agent.into()), join: Some(join.into()) })
             }
@@ -47,11 +53,11 @@ impl From<&Body> for Kind {
                 Self::OperatorRemoved(pb::OperatorRemoved { name: name.to_string(), reason: reason.to_string() })
             }
             Body::Invited { join } => Self::Invited(join.into()),
-            Body::IdentityRecorded { identity, join, replaces } => {
-                Self::IdentityRecorded(identity_recorded(identity, *join, *replaces))
+            Body::CertificateRecorded { certificate, join, replaces } => {
+                Self::CertificateRecorded(certificate_recorded(certificate, *join, *replaces))
             }
-            Body::IdentitySigned { id, der } => {
-                Self::IdentitySigned(pb::IdentitySigned { id: id.to_string(), der: der.clone() })
+            Body::CertificateSigned { id, der } => {
+                Self::CertificateSigned(pb::CertificateSigned { id: id.to_string(), der: der.clone() })
             }
             Body::TaskStarted { task } => Self::TaskStarted(task.into()),
             Body::TaskEnded { id, agent, reason } => Self::TaskEnded(pb::TaskEnded {
@@ -92,7 +98,9 @@ impl From<&Origin> for pb::Origin {
 }
 
 impl From<&Key> for pb::Key {
-    fn from(Key { kid, purpose, public, certificate, sealed, created_at }: &Key) -> Self {
+    fn from(key: &Key) -> Self {
+        let Key { kid, purpose, public, certificate, not_after, sealed, created_at, use_from, tainted } = key;
+        debug_assert!(tainted.is_none(), "an event holds a record as it was new");
         Self {
             kid: kid.clone(),
             purpose: purpose.to_string(),
@@ -100,6 +108,8 @@ impl From<&Key> for pb::Key {
             certificate: certificate.clone(),
             sealed: sealed.0.into(),
             created_at: created_at.millis(),
+            use_from: use_from.millis(),
+            not_after: not_after.map(Timestamp::millis),
         }
     }
 }
@@ -142,14 +152,15 @@ impl From<&Join> for pb::Join {
     }
 }
 
-fn identity_recorded(
-    identity: &Identity,
+fn certificate_recorded(
+    certificate: &Certificate,
     join: Option<JoinId>,
     replaces: Option<CertificateId>,
-) -> pb::IdentityRecorded {
-    let Identity { id, kind, name, key_hash, tbs_digest, not_before, not_after, der } = identity;
+) -> pb::CertificateRecorded {
+    let Certificate { id, kind, name, grant, key_hash, tbs_digest, authority, not_before, not_after, der } =
+        certificate;
     debug_assert!(der.is_none(), "an event holds a record as it was new");
-    pb::IdentityRecorded {
+    pb::CertificateRecorded {
         id: id.to_string(),
         kind: kind.to_string(),
         name: name.to_string(),
@@ -159,6 +170,8 @@ fn identity_recorded(
         not_after: not_after.millis(),
         join: join.as_ref().map(text),
         replaces: replaces.as_ref().map(text),
+        grant: grant.as_ref().map(text),
+        authority: authority.clone(),
     }
 }
 
@@ -261,10 +274,10 @@ impl From<&Revocation> for pb::Revocation {
 
 impl From<&Invocation> for pb::Invocation {
     fn from(invocation: &Invocation) -> Self {
-        let Invocation { id, token, grant, tree, agent, call, allowed, reasons, proven } = invocation;
+        let Invocation { id, credential, grant, tree, agent, call, allowed, reasons, proven } = invocation;
         Self {
             id: id.to_string(),
-            token: token.as_ref().map(text),
+            credential: credential.as_ref().map(text),
             grant: grant.as_ref().map(text),
             tree: tree.as_ref().map(text),
             agent: agent.as_ref().map(text),

@@ -3,12 +3,14 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::agent::{Agent, AgentStatus, Identity, Join, Kind, Operator, Role};
+use crate::domain::agent::{Agent, AgentStatus, Join, Kind, Operator, Role};
+use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
-use crate::domain::event::{Actor, Body, CutCounts, Idempotency, Invocation, Key, Origin, Purpose, Revocation};
-use crate::domain::grant::{Grant, Link, Status, Task, Token};
+use crate::domain::event::{Actor, Body, CutCounts, Idempotency, Invocation, Origin, Revocation};
+use crate::domain::grant::{Credential, Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, GrantId, TaskId};
+use crate::domain::key::{Key, Purpose};
 use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::{Span, Timestamp};
 
@@ -59,10 +61,21 @@ fn agent() -> Agent {
     }
 }
 
-fn identity(id: CertificateId) -> Identity {
+fn identity(id: CertificateId) -> Certificate {
     let (key_hash, tbs_digest) = (Digest([3; 32]), Digest([4; 32]));
-    let (kind, name) = (Kind::Server, read("broker"));
-    Identity { id, kind, name, key_hash, tbs_digest, not_before: ms(-1), not_after: ms(9), der: None }
+    let (kind, name, grant, authority) = (Kind::Server, read("broker"), Some(id!(GrantId, 5)), "k2".to_owned());
+    Certificate {
+        id,
+        kind,
+        name,
+        key_hash,
+        tbs_digest,
+        grant,
+        authority,
+        not_before: ms(-1),
+        not_after: ms(9),
+        der: None,
+    }
 }
 
 fn task() -> Task {
@@ -115,7 +128,7 @@ fn token() -> Token {
 fn invocation() -> Invocation {
     Invocation {
         id: id!(InvocationId, 9),
-        token: Some(id!(TokenId, 8)),
+        credential: Some(Credential::Token(id!(TokenId, 8))),
         grant: Some(id!(GrantId, 5)),
         tree: Some(id!(GrantId, 7)),
         agent: Some(read("coder")),
@@ -148,6 +161,9 @@ fn one_of_each() -> Vec<Body> {
         certificate: Some(vec![0x30]),
         sealed: Digest([1; 32]),
         created_at: ms(1),
+        use_from: ms(2),
+        not_after: Some(ms(99)),
+        tainted: None,
     };
     vec![
         Body::Origin(Origin { trust_domain: read("example.org"), issuer: read("https://b"), epoch: "e1".into() }),
@@ -157,12 +173,13 @@ fn one_of_each() -> Vec<Body> {
         Body::OperatorAdded { operator, join: join() },
         Body::OperatorRemoved { name: read("root"), reason: read("left") },
         Body::Invited { join: join() },
-        Body::IdentityRecorded {
-            identity: identity(certificate),
+        Body::CertificateRecorded {
+            certificate: identity(certificate),
             join: Some(id!(JoinId, 1)),
             replaces: Some(certificate),
         },
-        Body::IdentitySigned { id: certificate, der: vec![0x30, 0] },
+        Body::KeyTainted { kid: "a1".into(), reason: read("leaked") },
+        Body::CertificateSigned { id: certificate, der: vec![0x30, 0] },
         Body::TaskStarted { task: task() },
         Body::TaskEnded { id: id!(TaskId, 4), agent: read("planner"), reason: read("done") },
         Body::GrantIssued { grant: grant() },
@@ -199,7 +216,7 @@ fn every_kind_of_entry_survives_the_log() {
 #[test]
 fn absent_is_not_empty() {
     let bare = Agent { ceiling: None, max_ttl: None, labels: vec![], ..agent() };
-    let stranger = Invocation { token: None, grant: None, tree: None, agent: None, call: None, ..invocation() };
+    let stranger = Invocation { credential: None, grant: None, tree: None, agent: None, call: None, ..invocation() };
     for body in [Body::AgentRegistered { agent: bare, join: join() }, Body::Invoked(stranger)] {
         let entry = Entry { idempotency: None, actor: Actor::Stranger, ..entry(body) };
         assert_eq!(decode(&encode(&entry)), Ok(entry));

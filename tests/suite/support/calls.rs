@@ -62,7 +62,7 @@ impl Broker {
         let (key, csr) = identity::request(None).unwrap();
         let enrolled = enroll(self.channel_of_nobody().await, join_token, csr).await.unwrap().into_inner();
         let directory = self.home.join(name);
-        Identity::save(&directory, &enrolled.certificate, &key, &enrolled.authority, false).unwrap();
+        Identity::save(&directory, &enrolled.certificate, &key, &enrolled.authorities, false).unwrap();
         directory
     }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use belay::domain::event::{Body, Entry, Key, Origin, Purpose};
+use belay::domain::event::{Body, Entry, Origin};
+use belay::domain::key::{Key, Purpose};
 use belay::wire;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rusqlite::{Connection, OpenFlags};

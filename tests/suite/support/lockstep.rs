@@ -11,6 +11,7 @@ use belay::domain::decide::{
 };
 use belay::domain::digest::Digest;
 use belay::domain::error::Error;
+use belay::domain::grant::Credential;
 use belay::domain::grant::Status as GrantStatus;
 use belay::domain::id::{GrantId, TaskId, TokenId};
 use belay::domain::scope::{Call, Scopes};
@@ -351,11 +352,11 @@ impl Lockstep {
             for (at, id) in self.tokens.iter().enumerate() {
                 let good = self.model.good_for(at);
                 self.tally.allowed += good.len();
-                assert_eq!(judge(&view, now, *id, None).allowed, !good.is_empty(), "token {at}");
+                assert_eq!(judge(&view, now, Credential::Token(*id), None).allowed, !good.is_empty(), "token {at}");
                 // Of a dead token one call is as good as all.
                 let asked = if good.is_empty() { 1 } else { self.universe.len() };
                 for (call_at, call) in self.universe.iter().enumerate().take(asked) {
-                    let allowed = judge(&view, now, *id, Some(call)).allowed;
+                    let allowed = judge(&view, now, Credential::Token(*id), Some(call)).allowed;
                     assert_eq!(allowed, good.contains(&call_at), "token {at}: {call}");
                 }
             }

@@ -4,16 +4,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use belay::domain::agent::{AgentStatus, Identity, Kind, Role};
+use belay::domain::agent::{AgentStatus, Kind, Role};
+use belay::domain::certificate::Certificate;
 use belay::domain::decide::{
-    AddKey, AddOperator, Begin, Caller, Decide, Delegate, Granted, NewIdentity, Presenter, RecordOwn, RegisterAgent,
+    AddKey, AddOperator, Begin, Caller, Decide, Delegate, Granted, KeepSigned, Presenter, RecordOwn, RegisterAgent,
     RequestGrant, StartTask,
 };
 use belay::domain::digest::Digest;
 use belay::domain::error::Error;
-use belay::domain::event::{Idempotency, Key, Origin, Purpose};
+use belay::domain::event::{Idempotency, Origin};
 use belay::domain::grant::{Grant, Task};
 use belay::domain::id::{CertificateId, GrantId, TaskId};
+use belay::domain::key::{Key, Purpose};
 use belay::domain::name::Name;
 use belay::domain::scope::Scopes;
 use belay::domain::time::{Span, Timestamp};
@@ -50,7 +52,7 @@ pub struct World {
 }
 
 impl World {
-    /// A ledger over this store, begun, with a token key in its records.
+    /// A ledger over this store, begun, with keys in its records.
     pub async fn over(store: Box<dyn Store>, hands: Arc<Hands>, snapshot_every: u64) -> Self {
         // Every opening draws other seeds, as the system's generator would.
         static OPENED: AtomicI64 = AtomicI64::new(0);
@@ -78,15 +80,25 @@ impl World {
             epoch: "epoch".to_owned(),
         };
         self.submit(&Caller::Broker, Begin { origin }).await.unwrap();
-        let key = Key {
-            kid: "token-key".to_owned(),
-            purpose: Purpose::Token,
+        for purpose in Purpose::ALL {
+            self.submit(&Caller::Broker, AddKey { key: self.key(purpose, &format!("{purpose}-key")) }).await.unwrap();
+        }
+    }
+
+    /// A key that signs nothing: its bytes do not matter to a decision.
+    pub fn key(&self, purpose: Purpose, kid: &str) -> Key {
+        let now = self.ledger.now();
+        Key {
+            kid: kid.to_owned(),
+            purpose,
             public: vec![4; 65],
-            certificate: None,
+            certificate: purpose.is_authority().then(|| vec![0x30, 0]),
+            not_after: purpose.is_authority().then(|| now.plus(Span::hours(24 * 365))),
             sealed: Digest::of(b"sealed"),
-            created_at: self.ledger.now(),
-        };
-        self.submit(&Caller::Broker, AddKey { key }).await.unwrap();
+            created_at: now,
+            use_from: now,
+            tainted: None,
+        }
     }
 
     /// Has a command decided and recorded.
@@ -156,18 +168,36 @@ impl World {
         let key_hash = Digest::of(id.to_string().as_bytes());
         let not_after = now.plus(Span::hours(24));
         let name: Name = name.parse().unwrap();
-        let identity = Identity {
+        let identity = Certificate {
             id,
             kind,
             name: name.clone(),
+            grant: None,
+            authority: self.signer(Purpose::of(kind)),
             key_hash,
             tbs_digest: key_hash,
             not_before: now,
             not_after,
             der: None,
         };
-        self.submit(&Caller::Broker, RecordOwn { new: NewIdentity { identity } }).await.unwrap();
-        Presenter { name, certificate: id, thumbprint: Digest::of(key_hash.0.as_slice()), key_hash, not_after }
+        self.submit(&Caller::Broker, RecordOwn { new: identity }).await.unwrap();
+        self.submit(&Caller::Broker, KeepSigned { id, der: vec![0x30, 0] }).await.unwrap();
+        let grant = None;
+        Presenter {
+            kind,
+            name,
+            grant,
+            certificate: id,
+            thumbprint: Digest::of(key_hash.0.as_slice()),
+            key_hash,
+            not_after,
+        }
+    }
+
+    /// The key that signs for a purpose now.
+    pub fn signer(&self, purpose: Purpose) -> String {
+        let now = self.ledger.now();
+        self.ledger.view(|view| view.signer(purpose, now).map(|key| key.kid.clone())).unwrap()
     }
 
     /// Starts a task of one hour.

@@ -1,7 +1,8 @@
-//! Identity certificates in two steps: built and linted before they are recorded, signed after.
+//! Certificates in two steps: built and linted before they are recorded, signed after.
 
 use super::{KeyRing, internal, key};
-use crate::domain::agent::{Identity, Kind};
+use crate::domain::agent::Kind;
+use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::id::CertificateId;
@@ -10,33 +11,41 @@ use crate::domain::prepared::Prepared;
 use crate::domain::time::Timestamp;
 use crate::format::x509::{self, Issuer, Plan, Profile};
 
+/// What a certificate is to say. Validity is cut to whole seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Its serial number.
+    pub id: CertificateId,
+    /// What kind of party.
+    pub kind: Kind,
+    /// Its name.
+    pub name: &'a Name,
+    /// The public key: SubjectPublicKeyInfo, DER.
+    pub spki: &'a [u8],
+    /// DNS names and IP addresses: of a server only.
+    pub names: &'a [String],
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+}
+
 /// A certificate without its signature. Not `Clone`: it is signed once, or given up.
 #[derive(Debug)]
 pub struct Unsigned {
     pub(super) plan: Plan,
     pub(super) tbs: Vec<u8>,
-    authority: String,
 }
 
 impl KeyRing {
-    /// Builds and lints the certificate of an identity: the record of it, and what is to be signed once the
-    /// record is durable. Validity is cut to whole seconds. Only a server has `names`: DNS and IP.
+    /// Builds and lints a certificate that the authority `kid` is to sign: the record of it, and what is to be
+    /// signed once the record is durable.
     ///
     /// # Errors
-    /// The key (`spki`, SubjectPublicKeyInfo in DER) or a name is not one that the profile allows, or the
-    /// validity is longer than the profile or the authority allows.
-    #[expect(clippy::too_many_arguments, reason = "each is one field of the certificate")]
-    pub fn prepare_identity(
-        &self,
-        kind: Kind,
-        name: &Name,
-        spki: &[u8],
-        id: CertificateId,
-        not_before: Timestamp,
-        not_after: Timestamp,
-        names: &[String],
-    ) -> Result<(Identity, Unsigned), Error> {
-        let (kid, authority) = self.newest();
+    /// The key or a name is not one that the profile allows, the validity is longer than the profile or the
+    /// authority allows, or there is no such authority.
+    pub fn prepare(&self, kid: &str, wanted: Wanted<'_>) -> Result<(Certificate, Unsigned), Error> {
+        let Wanted { id, kind, name, spki, names, not_before, not_after } = wanted;
         let plan = Plan {
             profile: Profile::of(kind),
             spiffe_id: format!("spiffe://{}/{kind}/{name}", self.trust_domain),
@@ -46,37 +55,38 @@ impl KeyRing {
             not_before: not_before.whole_seconds(),
             not_after: not_after.whole_seconds(),
         };
-        let issuer = Issuer::Authority(&authority.certificate);
+        let issuer = Issuer::Authority(&self.authority(kid)?.certificate);
         let tbs = x509::build(&plan, issuer)?;
         x509::lint(&tbs, &plan, issuer)?;
-        let identity = Identity {
+        let record = Certificate {
             id,
             kind,
             name: name.clone(),
+            grant: None,
             key_hash: Digest::of(spki),
             tbs_digest: Digest::of(&tbs),
+            authority: kid.to_owned(),
             not_before: plan.not_before,
             not_after: plan.not_after,
             der: None,
         };
-        Ok((identity, Unsigned { plan, tbs, authority: kid.to_owned() }))
+        Ok((record, Unsigned { plan, tbs }))
     }
 
     /// Signs a recorded certificate (DER), if it is the very one that was recorded, and lints it again.
     ///
     /// # Errors
     /// `tbs_mismatch`: these are not the bytes that were recorded. Otherwise the result does not fit its profile.
-    pub fn sign_identity(&self, recorded: Prepared<Identity>, unsigned: Unsigned) -> Result<Vec<u8>, Error> {
+    pub fn sign_certificate(&self, recorded: Prepared<Certificate>, unsigned: Unsigned) -> Result<Vec<u8>, Error> {
         let recorded = recorded.into_inner();
-        let Unsigned { plan, tbs, authority } = unsigned;
+        let Unsigned { plan, tbs } = unsigned;
         if Digest::of(&tbs) != recorded.tbs_digest {
             return Err(internal(
                 "tbs_mismatch",
                 format!("certificate `{}` is not the one that was recorded", recorded.id),
             ));
         }
-        let missing = || internal("no_authority", format!("authority `{authority}` is not here"));
-        let authority = self.authority_by(&authority).ok_or_else(missing)?;
+        let authority = self.authority(&recorded.authority)?;
         key::certify(&authority.pair, &tbs, &plan, Issuer::Authority(&authority.certificate))
     }
 }
