@@ -101,10 +101,13 @@ fn line(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Characters by which a text reads differently from what it is (Unicode TR 36, section 2.10).
+/// Characters by which a text reads differently from what it is (Unicode TR 36, section 2.10): all that are
+/// ignored where they are shown (`Default_Ignorable_Code_Point`), and those that are only blank.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn audience(text: &str) -> Result<(), &'static str> {
@@ -148,6 +151,24 @@ mod tests {
         assert!("review PR #42 — für Müller".parse::<Line>().is_ok());
         for wrong in ["", " ", "a\nb", "a\u{202e}b", "a\u{200b}b", "tab\there", &"x".repeat(257)] {
             assert!(wrong.parse::<Line>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn texts_hold_nothing_that_is_not_seen() {
+        let unseen = [
+            '\u{ad}', '\u{34f}', '\u{115f}', '\u{1160}', '\u{17b4}', '\u{180b}', '\u{180e}', '\u{200d}', '\u{2028}',
+            '\u{2064}', '\u{2800}', '\u{3164}', '\u{fe00}', '\u{fe0f}', '\u{feff}', '\u{ffa0}', '\u{1d173}',
+            '\u{e0001}', '\u{e0100}', '\u{e01ef}',
+        ];
+        for c in unseen {
+            for text in [format!("a{c}b"), format!("{c}a"), format!("a{c}"), c.to_string()] {
+                assert!(text.parse::<Line>().is_err(), "{:?}", c.escape_unicode().to_string());
+            }
+        }
+        for seen in ["한글", "\u{1100}\u{1161}", "ខ្មែរ", "⠿", "日本語", "👍", "e\u{301}", "\u{1d15e}", "\u{e000}"]
+        {
+            assert!(seen.parse::<Line>().is_ok(), "{seen:?}");
         }
     }
 
