@@ -10,10 +10,10 @@ use std::path::Path;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
+use super::pem;
 use crate::domain::error::{Code, Error};
 
 const CERTIFICATE: &str = "cert.pem";
@@ -35,14 +35,18 @@ impl Identity {
     /// If a file is missing or not PEM of its kind, or the key's mode lets others at it.
     pub fn load(dir: &Path) -> Result<Self, Error> {
         let chain = certificates(dir, CERTIFICATE)?;
+        if let [_, _, ..] = chain[..] {
+            let why = format!("it holds {} certificates, expected its holder's alone", chain.len());
+            return Err(garbled(dir, CERTIFICATE, &why));
+        }
         let authorities = certificates(dir, AUTHORITY)?;
-        let (pem, mode) = read(dir, KEY)?;
+        let (text, mode) = read(dir, KEY)?;
         if mode & 0o077 != 0 {
             let path = dir.join(KEY);
             let message = format!("{0} may be used by others (mode {mode:03o}): chmod 600 {0}", path.display());
             return Err(Error::new(Code::Invalid, "loose_key_mode", message));
         }
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|error| garbled(dir, KEY, &error))?;
+        let key = pem::private_key(&text).map_err(|why| garbled(dir, KEY, &why))?;
         Ok(Self { chain, key, authorities })
     }
 
@@ -156,16 +160,11 @@ fn read(dir: &Path, name: &str) -> Result<(Zeroizing<Vec<u8>>, u32), Error> {
 }
 
 fn certificates(dir: &Path, name: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let (pem, _) = read(dir, name)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(garbled(dir, name, &"it holds no certificate")),
-        Ok(found) => Ok(found),
-        Err(error) => Err(garbled(dir, name, &error)),
-    }
+    let (text, _) = read(dir, name)?;
+    pem::certificates(&text).map_err(|why| garbled(dir, name, &why))
 }
 
-fn garbled(dir: &Path, name: &str, why: &dyn std::fmt::Display) -> Error {
+fn garbled(dir: &Path, name: &str, why: &str) -> Error {
     let message = format!("{} is not usable: {why}; enroll again", dir.join(name).display());
     Error::new(Code::Invalid, "identity_unusable", message)
 }
@@ -268,6 +267,18 @@ mod tests {
             assert_eq!(error.reason, "identity_unusable");
             assert!(error.message.contains(name) && !error.message.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_second_certificate_is_no_holders() {
+        let (home, der) = saved();
+        let dir = home.path().join("me");
+        let twice = armour(&der).repeat(2);
+        std::fs::write(dir.join(AUTHORITY), &twice).unwrap();
+        assert_eq!(Identity::load(&dir).unwrap().authorities().len(), 2, "a CA that is being replaced");
+        std::fs::write(dir.join(CERTIFICATE), twice).unwrap();
+        let error = Identity::load(&dir).unwrap_err();
+        assert!(error.message.contains("cert.pem") && error.message.contains("2 certificates"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! whether the broker sent it or it arose on the way. The system clock and trust store are not used.
 
 pub mod identity;
+mod pem;
 pub mod refusal;
 pub mod tls;
 
