@@ -51,6 +51,7 @@ impl Broker {
         &self,
         asked: &Asked,
         token: &JoinToken,
+        wanted: Option<Kind>,
         spki: &[u8],
         may_have: impl FnOnce(&str) -> Result<(), Error>,
     ) -> Result<Issued, Error> {
@@ -61,7 +62,8 @@ impl Broker {
         })?;
         may_have(&self.ledger.view(|view| view.spiffe_id(kind, &name)))?;
         let (identity, unsigned) = self.build(kind, &name, spki, &[])?;
-        let command = Enroll { join: token.id, secret_hash: token.secret_hash(), new: identity };
+        let command =
+            Enroll { join: token.id, secret_hash: token.secret_hash(), wanted, new: identity };
         match self.submit(asked, command).await? {
             Enrolled::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
             Enrolled::Again(identity) => self.handed_over(identity),

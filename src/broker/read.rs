@@ -79,6 +79,18 @@ impl Broker {
         }
     }
 
+    /// The events among the `entries` behind sequence `after` that the filter takes, and the last sequence that
+    /// was looked at.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn follow(&self, filter: &EventFilter, after: u64, entries: u32) -> Result<(Vec<Found>, u64), Error> {
+        let page = self.ledger.entries(after, entries)?;
+        let last = page.last().map_or(after, |(seq, ..)| *seq);
+        let taken = page.into_iter().filter(|(_, entry, _)| filter.takes(entry));
+        Ok((taken.map(|(seq, entry, leaf)| Found { seq, entry, leaf }).collect(), last))
+    }
+
     /// One event.
     ///
     /// # Errors

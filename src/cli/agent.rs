@@ -8,6 +8,7 @@ use super::enroll::{self, Enroll};
 use super::output::{Answer, given, pairs, rows, sparse};
 use super::{NO_REASON, lifetime};
 use crate::client::Refusal;
+use crate::domain::agent::Kind;
 use crate::wire::v1::agents_client::AgentsClient;
 use crate::wire::v1::{Agent, ChangeAgentRequest, InviteRequest, InvitedAgent, Label};
 use crate::wire::v1::{ListAgentsRequest, RegisterAgentRequest, ShowAgentRequest};
@@ -87,7 +88,7 @@ impl Command {
     pub async fn run(self, global: &Global) -> Answer {
         let agents = async || Ok::<_, Refusal>(AgentsClient::new(global.channel().await?));
         let changed = match self {
-            Self::Enroll(enroll) => return enroll.run(global).await,
+            Self::Enroll(enroll) => return enroll.run(global, Kind::Agent).await,
             Self::Renew => return enroll::renew(global).await,
             Self::Register(register) => {
                 return invited(global, answer(agents().await?.register(register.request()).await)?);

@@ -18,6 +18,7 @@ use super::secret::Secret;
 use super::{agent, operator};
 use crate::client::identity::{request, request_with};
 use crate::client::{Identity, Refusal, client_config, connect, joining_config};
+use crate::domain::agent::Kind;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::format::join::JoinToken;
@@ -36,14 +37,14 @@ pub struct Enroll {
 }
 
 impl Enroll {
-    /// Does it.
-    pub async fn run(self, global: &Global) -> Answer {
+    /// Does it, for an agent or an operator: a token for the other is refused before it is spent.
+    pub async fn run(self, global: &Global, kind: Kind) -> Answer {
         let join_token = self.join_token.read()?;
         let join: JoinToken = join_token.parse()?;
         let key = key_in(&self.out)?;
         let csr = request_with(&key, None)?;
         let channel = connect(&global.addr().unwrap_or(join.addr), joining_config(join.authority)?).await?;
-        let message = EnrollRequest { join_token, csr: csr.clone() };
+        let message = EnrollRequest { join_token, csr: csr.clone(), kind: kind.to_string() };
         let enrolled = answer(IdentityClient::new(channel).enroll(message).await)?;
         if Digest::of(&enrolled.authority) != join.authority {
             let message = "the broker answered with a CA that the join token does not name";

@@ -8,6 +8,7 @@ use super::connect::{Global, answer};
 use super::enroll::Enroll;
 use super::output::{Answer, given, pairs, rows, sparse};
 use crate::client::Refusal;
+use crate::domain::agent::Kind;
 use crate::wire::v1::RemoveOperatorRequest;
 use crate::wire::v1::operators_client::OperatorsClient;
 use crate::wire::v1::{AddOperatorRequest, InviteRequest, InvitedOperator, ListOperatorsRequest, Operator};
@@ -69,7 +70,7 @@ impl Command {
     pub async fn run(self, global: &Global) -> Answer {
         let operators = async || Ok::<_, Refusal>(OperatorsClient::new(global.channel().await?));
         match self {
-            Self::Enroll(enroll) => enroll.run(global).await,
+            Self::Enroll(enroll) => enroll.run(global, Kind::Operator).await,
             Self::Add(add) => invited(global, answer(operators().await?.add(add.request()).await)?),
             Self::Invite { name } => invited(global, answer(operators().await?.invite(InviteRequest { name }).await)?),
             Self::List => list(global, &answer(operators().await?.list(ListOperatorsRequest {}).await)?.operators),

@@ -9,6 +9,7 @@ use tonic::Status;
 use tonic::service::Routes;
 use tracing::Instrument as _;
 
+use super::drain::{Drain, UnderWay};
 use crate::attest::{PeerCertificate, mtls};
 use crate::broker::{Asked, Broker};
 use crate::domain::agent::{AgentStatus, Kind};
@@ -95,6 +96,7 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Revocations/Revoke", Any, With(Revoke)),
         row("/belay.v1.Audit/List", No, With(ReadAudit)),
         row("/belay.v1.Audit/Show", No, With(ReadAudit)),
+        row("/belay.v1.Audit/Tail", No, With(ReadAudit)),
         row("/belay.v1.Audit/Why", No, With(ReadAudit)),
         row("/belay.v1.Status/Get", No, With(Read)),
         open("/grpc.health.v1.Health/Check"),
@@ -103,11 +105,11 @@ pub const ACCESS: &[Row] = {
 };
 
 /// Puts the table before every service.
-pub(super) fn guard(routes: Routes, broker: Arc<Broker>) -> Routes {
-    Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn_with_state(broker, enter)))
+pub(super) fn guard(routes: Routes, broker: Arc<Broker>, drain: Drain) -> Routes {
+    Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn_with_state((broker, drain), enter)))
 }
 
-async fn enter(State(broker): State<Arc<Broker>>, mut request: Request, next: Next) -> Response {
+async fn enter(State((broker, drain)): State<(Arc<Broker>, Drain)>, mut request: Request, next: Next) -> Response {
     let request_id = request_id(&broker);
     let rpc: String = request.uri().path().chars().take(80).collect();
     let admitted = admit(&broker, &rpc, request.extensions().get::<PeerCertificate>());
@@ -116,7 +118,7 @@ async fn enter(State(broker): State<Arc<Broker>>, mut request: Request, next: Ne
         Ok(caller) => {
             span.in_scope(|| tracing::debug!(caller = %caller.actor(), "admitted"));
             request.extensions_mut().insert(Asked { caller, request_id: request_id.clone() });
-            run(request, next).instrument(span).await
+            drain.response(run(drain.request(request), next, drain.begin()).instrument(span).await)
         }
         Err(error) => {
             span.in_scope(|| tracing::info!(reason = error.reason, "refused: {error}"));
@@ -128,9 +130,13 @@ async fn enter(State(broker): State<Arc<Broker>>, mut request: Request, next: Ne
 
 /// In a task of its own: a caller that hangs up cannot stop a request half way, and a panic ends only it.
 #[expect(clippy::disallowed_methods, reason = "the one place where a request gets its task; it ends by itself")]
-async fn run(request: Request, next: Next) -> Response {
-    let task = tokio::spawn(next.run(request).in_current_span());
-    task.await.unwrap_or_else(|error| {
+async fn run(request: Request, next: Next, under_way: UnderWay) -> Response {
+    let answering = async move {
+        let response = next.run(request).await;
+        drop(under_way);
+        response
+    };
+    tokio::spawn(answering.in_current_span()).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request failed");
         Status::from(Error::new(Code::Internal, "panicked", "the broker failed on this request; report it")).into_http()
     })
@@ -138,8 +144,7 @@ async fn run(request: Request, next: Next) -> Response {
 
 /// Who calls, if the table lets them.
 fn admit(broker: &Broker, rpc: &str, peer: Option<&PeerCertificate>) -> Result<Caller, Error> {
-    let row = ACCESS.iter().find(|row| row.rpc == rpc);
-    let row = row.ok_or_else(|| Error::denied("not_in_table", format!("there is no call `{rpc}`")))?;
+    let row = row_of(rpc)?;
     if row.strangers {
         // Nothing here rests on a certificate, and what was not checked does not stand in the log as an actor.
         return Ok(Caller::Stranger);
@@ -155,6 +160,16 @@ fn admit(broker: &Broker, rpc: &str, peer: Option<&PeerCertificate>) -> Result<C
         },
     };
     allowed(broker, row, &caller).map(|()| caller)
+}
+
+/// Whether the table still lets this caller: a call that goes on for long asks again.
+pub(super) fn admitted(broker: &Broker, rpc: &str, caller: &Caller) -> Result<(), Error> {
+    allowed(broker, row_of(rpc)?, caller)
+}
+
+fn row_of(rpc: &str) -> Result<&'static Row, Error> {
+    let row = ACCESS.iter().find(|row| row.rpc == rpc);
+    row.ok_or_else(|| Error::denied("not_in_table", format!("there is no call `{rpc}`")))
 }
 
 fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {

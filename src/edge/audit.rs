@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::convert::{event, given, grant};
-use super::{Edge, open};
+use super::{Edge, open, tail};
 use crate::broker::EventFilter;
 use crate::domain::agent::AgentStatus;
 use crate::domain::certificate::Certificate;
@@ -19,18 +19,33 @@ use crate::wire::v1::{self, audit_server::Audit, status_server};
 const POLICY: &str =
     "built-in: a registered agent may request any scope within its ceiling; a delegation stays within its parent";
 
+/// The filter of a request: two messages have the same fields.
+macro_rules! filter {
+    ($body:expr) => {
+        EventFilter {
+            grant: given(&$body.grant)?,
+            tree: given(&$body.tree)?,
+            agent: given(&$body.agent)?,
+            kind: kind($body.kind)?,
+            actor: given(&$body.actor)?,
+            since: if $body.since.is_empty() { None } else { Some(moment(&$body.since)?) },
+        }
+    };
+}
+
 #[tonic::async_trait]
 impl Audit for Edge {
+    type TailStream = tail::Events;
+
+    async fn tail(&self, request: Request<v1::TailEventsRequest>) -> Result<Response<tail::Events>, Status> {
+        let (asked, body) = open(request)?;
+        let after = body.after;
+        Ok(Response::new(self.tail(asked.caller, filter!(body), after)?))
+    }
+
     async fn list(&self, request: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
         let (_, body) = open(request)?;
-        let filter = EventFilter {
-            grant: given(&body.grant)?,
-            tree: given(&body.tree)?,
-            agent: given(&body.agent)?,
-            kind: kind(body.kind)?,
-            actor: given(&body.actor)?,
-            since: if body.since.is_empty() { None } else { Some(moment(&body.since)?) },
-        };
+        let filter = filter!(body);
         let limit = match body.limit {
             0 => 100,
             limit @ 1..=1000 => limit as usize,

@@ -14,11 +14,16 @@ use crate::format::bundle;
 /// How long a key set may be kept, seconds.
 const REFRESH: u32 = 300;
 
+/// Instead of a page that seems to be missing.
+const NO_CRL: &str =
+    "no revocation list is published yet; ask at each call: `Decisions.Authorize` over gRPC, or `belay authorize`\n";
+
 /// The router of the HTTPS listener.
 pub fn pages(broker: Arc<Broker>) -> axum::Router {
     axum::Router::new()
         .route("/.well-known/jwks.json", get(jwks))
         .route("/bundle", get(trust_bundle))
+        .route("/crl", get(|| async { (StatusCode::NOT_FOUND, NO_CRL) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(broker)

@@ -19,8 +19,14 @@ impl Identity for Edge {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
         let (asked, body) = open(request)?;
         let token = body.join_token.parse()?;
+        let wanted = match body.kind.as_str() {
+            "" => None,
+            "agent" => Some(Kind::Agent),
+            "operator" => Some(Kind::Operator),
+            kind => return Err(Error::malformed("kind", kind, "expected agent or operator").into()),
+        };
         let key = csr::prove(&body.csr)?;
-        let issued = self.0.enroll(&asked, &token, &key.spki, |id| key.may_have(id)).await?;
+        let issued = self.0.enroll(&asked, &token, wanted, &key.spki, |id| key.may_have(id)).await?;
         Ok(Response::new(self.enrolled(issued)))
     }
 

@@ -3,12 +3,14 @@
 pub mod access;
 mod audit;
 mod convert;
+mod drain;
 mod grants;
 mod http;
 mod identity;
 mod operators;
 mod status;
 mod summary;
+mod tail;
 mod tasks;
 mod tokens;
 
@@ -18,6 +20,7 @@ use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
+pub use drain::Drain;
 pub use http::pages;
 
 use crate::broker::{Asked, Broker};
@@ -32,9 +35,12 @@ const LARGEST_ENROLMENT: usize = 24 * 1024;
 /// Long reads under way at once: they hold up what decides, each for as long as it looks.
 const LONG_READS: usize = 1;
 
-/// Every service, over one broker, and the turnstile for reads that take long.
+/// Those who follow the log at once. Each holds one page of it, and looks once a second whether it still may.
+const TAILS: usize = 32;
+
+/// Every service, over one broker, the turnstile for reads that take long, and the places of those who follow.
 #[derive(Clone)]
-pub struct Edge(Arc<Broker>, Arc<Semaphore>);
+pub struct Edge(Arc<Broker>, Arc<Semaphore>, Arc<Semaphore>);
 
 impl Edge {
     /// Reads much of the log or the state on a thread of its own, one such read after the other: decisions do
@@ -48,8 +54,8 @@ impl Edge {
 }
 
 /// Every gRPC service and the health of all, behind the access table.
-pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>) -> Routes {
-    let edge = Edge(Arc::clone(broker), Arc::new(Semaphore::new(LONG_READS)));
+pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>, drain: &Drain) -> Routes {
+    let edge = Edge(Arc::clone(broker), Arc::new(Semaphore::new(LONG_READS)), Arc::new(Semaphore::new(TAILS)));
     macro_rules! add {
         ($routes:expr, $($server:path),*) => {{
             let mut routes = $routes;
@@ -71,7 +77,7 @@ pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>) -> Routes
         v1::audit_server::AuditServer<Edge>,
         v1::status_server::StatusServer<Edge>
     );
-    access::guard(routes, Arc::clone(broker))
+    access::guard(routes, Arc::clone(broker), drain.clone())
 }
 
 /// A request as the access table let it through: who asks, and what.

@@ -55,6 +55,8 @@ struct Shared {
     dead: AtomicBool,
     failing: AtomicBool,
     death: tokio::sync::watch::Sender<bool>,
+    /// The size of the log that is folded: what wakes those who follow it.
+    size: tokio::sync::watch::Sender<u64>,
 }
 
 /// The state and the Merkle frontier, always of the same sequence.
@@ -158,6 +160,11 @@ impl Ledger {
     pub fn checkpoint(&self) -> (u64, Hash) {
         let memory = self.shared.read();
         (memory.frontier.size(), memory.frontier.root())
+    }
+
+    /// The size of the log, as it moves. It is sent after the fold, so what it says is there to be read.
+    pub fn size(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.size.subscribe()
     }
 
     /// The wall clock, never before the last batch.
@@ -268,6 +275,7 @@ fn load(store: &mut dyn Store, clock: Arc<dyn Clock>, seeds: Seeds) -> Result<Sh
         dead: AtomicBool::new(false),
         failing: AtomicBool::new(false),
         death: tokio::sync::watch::Sender::new(false),
+        size: tokio::sync::watch::Sender::new(0),
     });
     let learned = shared.and_then(|shared| turn::learn(store, &shared, head).map(|()| shared));
     store.rollback();

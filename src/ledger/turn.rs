@@ -14,7 +14,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Entry};
 use crate::domain::fold::fold;
 use crate::domain::state::Delta;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::domain::view::View;
 use crate::merkle::{Frontier, leaf_hash};
 use crate::store::crash::Point;
@@ -27,6 +27,9 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The pause before a failed turn is tried again for the records alone.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a long replay says how far it is.
+const SIGN_OF_LIFE: Span = Span::seconds(3);
 
 pub(super) struct Sequencer {
     pub(super) store: Box<dyn Store>,
@@ -173,6 +176,8 @@ impl Sequencer {
         let mut memory = self.shared.write();
         memory.state.apply(draft.overlay.clone(), size, now);
         memory.frontier = draft.frontier.clone();
+        drop(memory);
+        self.shared.size.send_replace(size);
         Ok(())
     }
 
@@ -251,10 +256,15 @@ fn encode(entry: &Entry) -> Result<Vec<u8>, Error> {
 
 /// Folds what others have appended, and holds the result against the head's root.
 pub(super) fn learn(store: &mut dyn Store, shared: &Shared, head: Head) -> Result<(), StoreError> {
+    let mut said = shared.clock.wall();
     loop {
         let at = shared.read().state.head();
         if at >= head.size {
             break;
+        }
+        if shared.clock.wall().since(said) >= SIGN_OF_LIFE {
+            said = shared.clock.wall();
+            tracing::info!(events = at, of = head.size, "replaying the log");
         }
         let missed = store.missed(at, 1000)?;
         if missed.is_empty() {
@@ -273,6 +283,7 @@ pub(super) fn learn(store: &mut dyn Store, shared: &Shared, head: Head) -> Resul
             head.size, head.root
         )));
     }
+    shared.size.send_if_modified(|size| std::mem::replace(size, head.size) != head.size);
     Ok(())
 }
 

@@ -33,6 +33,8 @@ use listen::Listener;
 
 /// How long requests under way may take to finish once the broker is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long callers have to take the last answers once all are made: one that reads nothing holds up nobody.
+const PARTING: Duration = Duration::from_secs(1);
 /// How long one request may take, its message included: a half-sent one does not stay for ever.
 const REQUEST: Duration = Duration::from_secs(30);
 /// How often identities are looked at, to renew them long before they end.
@@ -88,7 +90,8 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let http = Listener::new(http, tls::https(Arc::clone(&identity))?)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let routes = edge::routes(&broker, health_service);
+    let drain = edge::Drain::new(stop.subscribe());
+    let routes = edge::routes(&broker, health_service, &drain);
     let grpc = tonic::transport::Server::builder()
         .max_concurrent_streams(256)
         .timeout(REQUEST)
@@ -118,8 +121,17 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     stop.send_replace(true);
     upkeep.abort();
-    if tokio::time::timeout(DRAIN, async { while listeners.join_next().await.is_some() {} }).await.is_err() {
-        tracing::warn!(seconds = DRAIN.as_secs(), "some requests did not finish in time");
+    let finished = async { while listeners.join_next().await.is_some() {} };
+    let settled = async {
+        drain.settled().await;
+        tokio::time::sleep(PARTING).await;
+    };
+    tokio::select! {
+        () = finished => {}
+        () = settled => tracing::info!("some connections were closed that their callers kept open"),
+        () = tokio::time::sleep(DRAIN) => {
+            tracing::warn!(seconds = DRAIN.as_secs(), "some requests did not finish in time");
+        }
     }
     let ledger = Arc::clone(broker.ledger());
     tokio::task::spawn_blocking(move || ledger.close()).await.context("closing the ledger")?;

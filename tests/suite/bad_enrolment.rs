@@ -72,6 +72,27 @@ async fn a_join_token_of_another_broker_is_not_sent_there() {
     assert_eq!(other.run(&arguments).ok()["agent"]["name"], "ana");
 }
 
+#[test]
+fn a_join_token_for_another_kind_is_refused_and_not_spent() {
+    let broker = Broker::start();
+    let agent = broker.run(&["agent", "register", "ana", "--owner", "o", "--purpose", "p"]).ok();
+    let operator = broker.run(&["operator", "add", "eve", "--role", "auditor"]).ok();
+    for (kind, wrong, invited, name) in [("agent", "operator", agent, "ana"), ("operator", "agent", operator, "eve")] {
+        let token = invited["join_token"].as_str().unwrap();
+        let out = broker.home.join(name);
+        let rest = ["enroll", "--join-token", token, "--out", out.to_str().unwrap()];
+        let error = broker.run(&[&[wrong], &rest[..]].concat()).err(2);
+        assert_eq!(
+            (&error["detail"]["reason"], &error["detail"]["field"]),
+            (&"join_kind".into(), &"join_token".into())
+        );
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&format!("`belay {kind} enroll`")) && message.contains(name), "{message}");
+        assert!(!out.join("cert.pem").exists());
+        assert_eq!(broker.run(&[&[kind], &rest[..]].concat()).ok()[kind]["name"], name);
+    }
+}
+
 #[tokio::test]
 async fn an_invitation_replaces_nobody_and_ends_with_its_agent() {
     let broker = Broker::start();

@@ -66,7 +66,7 @@ impl Trial {
         };
         let broker = Broker::open(foundation, &backend.directory()).await.unwrap();
         let join = invite(&broker, "planner").await;
-        let der = broker.enroll(&asked(Caller::Stranger), &join, &key(), |_| Ok(())).await.unwrap().der;
+        let der = broker.enroll(&asked(Caller::Stranger), &join, None, &key(), |_| Ok(())).await.unwrap().der;
         let (kind, presenter) = mtls::present(&der, &broker.origin().trust_domain).unwrap();
         assert_eq!(kind, Kind::Agent);
         let planner = asked(Caller::Agent(presenter));
@@ -84,10 +84,10 @@ impl Trial {
                 let name = format!("agent-{}", self.control.commits());
                 let join = invite(broker, &name).await;
                 let key = key();
-                let first = broker.enroll(&asked(Caller::Stranger), &join, &key, |_| Ok(())).await;
+                let first = broker.enroll(&asked(Caller::Stranger), &join, None, &key, |_| Ok(())).await;
                 if first.is_err() && broker.ledger().is_alive() {
                     // The same token and key again: a certificate all the same, and durable.
-                    let again = broker.enroll(&asked(Caller::Stranger), &join, &key, |_| Ok(())).await.unwrap();
+                    let again = broker.enroll(&asked(Caller::Stranger), &join, None, &key, |_| Ok(())).await.unwrap();
                     self.released.insert(again.der);
                 }
                 first?.der

@@ -190,10 +190,10 @@ async fn a_join_token_lives_ten_minutes_and_an_identity_a_day() {
         tokens.push(broker.join_token(&join, secret).parse::<JoinToken>().unwrap());
     }
     hands.turn(Span::millis(10 * 60_000 - 1));
-    let issued = broker.enroll(&nobody, &tokens[0], &spki, |_| Ok(())).await.unwrap();
+    let issued = broker.enroll(&nobody, &tokens[0], None, &spki, |_| Ok(())).await.unwrap();
     hands.turn(Span::millis(1));
     for token in &tokens {
-        let refused = broker.enroll(&nobody, token, &spki, |_| Ok(())).await.unwrap_err();
+        let refused = broker.enroll(&nobody, token, None, &spki, |_| Ok(())).await.unwrap_err();
         assert_eq!((refused.reason, tonic::Status::from(refused).code()), ("join_expired", Code::Unauthenticated));
     }
 

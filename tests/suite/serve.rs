@@ -62,6 +62,12 @@ async fn keys_bundle_and_health_are_there_for_everybody() {
         (bundle["keys"][0]["use"].as_str(), Digest::of(&root)),
         (Some("x509-svid"), Digest::of(&broker.authority()))
     );
+    let (status, _, instead) = get(&broker, "/crl").await;
+    assert_eq!(status, "HTTP/1.1 404 Not Found");
+    assert!(
+        instead.contains("no revocation list is published yet") && instead.contains("belay authorize"),
+        "{instead}"
+    );
     for path in ["/", "/bundle/", "/../etc/passwd", "/.well-known/jwks.json/x", "/master.key"] {
         assert_eq!(get(&broker, path).await.0, "HTTP/1.1 404 Not Found", "{path}");
     }

@@ -21,6 +21,8 @@ pub struct Enroll {
     pub join: JoinId,
     /// SHA-256 of the secret that was presented.
     pub secret_hash: Digest,
+    /// For whom the token must be, if whoever enrolls says so.
+    pub wanted: Option<Kind>,
     /// The certificate for the proven key.
     pub new: Certificate,
 }
@@ -54,6 +56,13 @@ impl Decide for Enroll {
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Enrolled>, Error> {
         let join = self.join(ctx)?;
+        if let Some(wanted) = self.wanted.filter(|wanted| *wanted != join.kind) {
+            let message = format!(
+                "the join token is for the {0} `{1}`, not for an {wanted}: `belay {0} enroll`",
+                join.kind, join.name
+            );
+            return Err(Error::new(Code::Invalid, "join_kind", message).on("join_token"));
+        }
         let identity = &self.new;
         if (identity.kind, &identity.name, identity.grant) != (join.kind, &join.name, None) {
             return Err(Error::new(Code::Internal, "enroll_mismatch", "the certificate was built for somebody else"));

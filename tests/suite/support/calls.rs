@@ -81,7 +81,7 @@ pub fn registration(name: &str) -> v1::RegisterAgentRequest {
 
 /// Turns a join token and a certificate request into an identity.
 pub async fn enroll(channel: Channel, join_token: &str, csr: Vec<u8>) -> Answer<v1::EnrollResponse> {
-    let request = v1::EnrollRequest { join_token: join_token.to_owned(), csr };
+    let request = v1::EnrollRequest { join_token: join_token.to_owned(), csr, ..Default::default() };
     v1::identity_client::IdentityClient::new(channel).enroll(request).await
 }
 
