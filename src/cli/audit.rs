@@ -2,9 +2,13 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tonic::transport::Channel;
 
 use super::connect::{Global, answer};
 use super::output::{Answer, given, pairs, parsed, rows, sparse};
+use super::progress::Progress;
+use super::tail::Tail;
+use crate::client::Refusal;
 use crate::wire::v1::audit_client::AuditClient;
 use crate::wire::v1::{Event, ListEventsRequest, ShowEventRequest};
 
@@ -19,6 +23,9 @@ pub enum Command {
     /// List events, oldest first
     #[command(after_help = "Example:\n  belay audit list --agent planner --kind grant_issued")]
     List(List),
+    /// Follow the log: print what happens as it happens, until interrupted
+    #[command(after_help = "Example:\n  belay audit tail --kind revoked -o json")]
+    Tail(Tail),
     /// Show one event
     #[command(after_help = "Example:\n  belay audit show 42")]
     Show {
@@ -29,25 +36,32 @@ pub enum Command {
 
 /// Which events.
 #[derive(Debug, Args)]
-pub struct List {
+pub struct Filter {
     /// That touch this grant
     #[arg(long)]
-    grant: Option<String>,
+    pub grant: Option<String>,
     /// That touch this agent
     #[arg(long)]
-    agent: Option<String>,
+    pub agent: Option<String>,
     /// In the tree of this root grant
     #[arg(long, value_name = "ROOT")]
-    tree: Option<String>,
+    pub tree: Option<String>,
     /// Of this kind, such as revoked
     #[arg(long)]
-    kind: Option<String>,
+    pub kind: Option<String>,
     /// Caused by this actor, such as agent:planner
     #[arg(long)]
-    actor: Option<String>,
+    pub actor: Option<String>,
     /// From this moment on (RFC 3339)
     #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    pub since: Option<String>,
+}
+
+/// Which events, and how many.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    filter: Filter,
     /// Behind this sequence number
     #[arg(long, value_name = "SEQ")]
     after: Option<u64>,
@@ -59,45 +73,49 @@ pub struct List {
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
-        let mut audit = AuditClient::new(global.channel().await?).max_decoding_message_size(LARGEST_ANSWER);
         match self {
+            Self::Tail(tail) => tail.run(global).await,
+            Self::List(list) => list.run(global).await,
             Self::Show { seq } => {
-                let event = answer(audit.show(ShowEventRequest { seq }).await)?;
+                let event = answer(client(global).await?.show(ShowEventRequest { seq }).await)?;
                 global.printer().print(&json!({ "events": [document(&event)] }), || table(&event))
-            }
-            Self::List(list) => {
-                let limit = list.limit.map_or(usize::MAX, |limit| limit as usize);
-                let mut request = list.message();
-                let (mut events, mut next) = (Vec::new(), None);
-                while events.len() < limit && next != Some(0) {
-                    request.after = next.unwrap_or(request.after);
-                    request.limit = u32::try_from(limit - events.len()).map_or(PAGE, |left| left.min(PAGE));
-                    let page = answer(audit.list(request.clone()).await)?;
-                    events.extend(page.events);
-                    next = Some(page.next);
-                }
-                let document = json!({
-                    "events": events.iter().map(document).collect::<Vec<_>>(),
-                    "next": next.filter(|next| *next > 0),
-                });
-                global.printer().print(&sparse(document), || list_table(&events))
             }
         }
     }
 }
 
+async fn client(global: &Global) -> Result<AuditClient<Channel>, Refusal> {
+    Ok(AuditClient::new(global.channel().await?).max_decoding_message_size(LARGEST_ANSWER))
+}
+
 impl List {
-    fn message(self) -> ListEventsRequest {
-        ListEventsRequest {
-            grant: self.grant.unwrap_or_default(),
-            agent: self.agent.unwrap_or_default(),
-            tree: self.tree.unwrap_or_default(),
-            kind: self.kind.unwrap_or_default(),
-            actor: self.actor.unwrap_or_default(),
-            since: self.since.unwrap_or_default(),
-            after: self.after.unwrap_or_default(),
-            limit: 0,
+    async fn run(self, global: &Global) -> Answer {
+        let (printer, mut audit) = (global.printer(), client(global).await?);
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        let mut request = self.message();
+        let (mut events, mut next) = (Vec::new(), None);
+        let progress = Progress::of(&printer);
+        while events.len() < limit && next != Some(0) {
+            request.after = next.unwrap_or(request.after);
+            request.limit = u32::try_from(limit - events.len()).map_or(PAGE, |left| left.min(PAGE));
+            let page = answer(audit.list(request.clone()).await)?;
+            events.extend(page.events);
+            next = Some(page.next);
+            progress.say(format!("{} events read, {} looked at", events.len(), page.next));
         }
+        drop(progress);
+        let document = json!({
+            "events": events.iter().map(document).collect::<Vec<_>>(),
+            "next": next.filter(|next| *next > 0),
+        });
+        printer.print(&sparse(document), || list_table(&events))
+    }
+
+    fn message(self) -> ListEventsRequest {
+        let Filter { grant, agent, tree, kind, actor, since } = self.filter;
+        let [grant, agent, tree, kind, actor, since] =
+            [grant, agent, tree, kind, actor, since].map(Option::unwrap_or_default);
+        ListEventsRequest { grant, agent, tree, kind, actor, since, after: self.after.unwrap_or_default(), limit: 0 }
     }
 }
 

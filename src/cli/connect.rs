@@ -8,6 +8,7 @@ use clap::Args;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::field::Field;
 use super::output::{Format, Printer};
 use crate::client::{Identity, Refusal, client_config, connect};
 use crate::domain::error::{Code, Error};
@@ -49,12 +50,15 @@ pub struct Global {
         hide_env_values = true
     )]
     pub output: Format,
+    /// Print one value of the answer's JSON document, bare: grant.id, events.0.seq
+    #[arg(long, global = true, help_heading = "Global options", value_name = "A.B")]
+    pub field: Option<Field>,
 }
 
 impl Global {
     /// How to print.
     pub fn printer(&self) -> Printer {
-        Printer(self.output)
+        Printer::new(self.output, self.field.clone())
     }
 
     /// The address that was asked for, as a URL; none if it was left to the default.

@@ -10,13 +10,17 @@ mod audit;
 mod authorize;
 mod connect;
 mod enroll;
+mod field;
 mod grant;
+mod man;
 mod operator;
+mod progress;
 mod revoke;
 mod secret;
 mod serve;
 mod status;
 mod story;
+mod tail;
 mod task;
 mod token;
 mod tree;
@@ -25,12 +29,17 @@ mod why;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use self::connect::Global;
-use self::output::{Answer, Format, Printer, exit, failed};
+use self::output::{Answer, Format, Printer, exit, failed, written};
 use crate::domain::error::{Code, Error};
 use crate::domain::time::Span;
+
+/// The exit codes, as scripts rely on them.
+const EXIT: &str = "Exit codes:
+  0 done, 1 failed, 2 usage or configuration, 3 denied, 4 pending approval, 5 not found, 6 not authenticated,
+  7 unavailable";
 
 const AUTHORIZE: &str = "Example:
   belay --identity ./coder authorize --token @token.txt \\
@@ -41,7 +50,7 @@ const NO_REASON: &str = "no reason given";
 
 /// Short-lived credentials for AI agents: task-scoped grants, a decision at every call, one revoke that ends it all.
 #[derive(Debug, Parser)]
-#[command(name = "belay", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "belay", version, max_term_width = 100, disable_help_subcommand = true, after_help = EXIT)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -87,6 +96,9 @@ enum Command {
     /// Explain where an id comes from
     #[command(after_help = "Example:\n  belay why tok_01m826b20ged4sa18zrmrkb2kr")]
     Why(why::Command),
+    /// Print the manual, or write all its pages
+    #[command(after_help = "Example:\n  belay man --out ~/.local/share/man/man1")]
+    Man(man::Command),
     /// Print a completion script
     #[command(after_help = "Example:\n  belay completions bash")]
     Completions {
@@ -102,7 +114,7 @@ impl Cli {
     /// The exit code of that answer.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
         let arguments: Vec<_> = arguments.into_iter().collect();
-        Self::try_parse_from(&arguments).map_err(|error| usage(&error, wants_json(&arguments)))
+        Self::try_parse_from(&arguments).map_err(|error| usage(&error, wanted(&arguments)))
     }
 
     /// Whether it runs a broker, which logs more than a command does.
@@ -126,7 +138,8 @@ impl Cli {
 fn dispatch(command: Command, global: &Global) -> Answer {
     match command {
         Command::Serve(serve) => serve.run(global),
-        Command::Completions { shell } => completions(global.printer(), shell),
+        Command::Man(man) => man.run(&global.printer()),
+        Command::Completions { shell } => completions(&global.printer(), shell),
         Command::Try(story) => wait(story.run(global.printer())),
         Command::Status => wait(status::run(global)),
         Command::Agent(agent) => wait(agent.run(global)),
@@ -147,10 +160,10 @@ fn wait(command: impl Future<Output = Answer>) -> Answer {
     runtime.map_err(|error| failed("no_runtime", format!("cannot start: {error}")))?.block_on(command)
 }
 
-fn completions(printer: Printer, shell: clap_complete::Shell) -> Answer {
+fn completions(printer: &Printer, shell: clap_complete::Shell) -> Answer {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "belay", &mut script);
-    printer.line(String::from_utf8_lossy(&script).trim_end())
+    printer.text(String::from_utf8_lossy(&script).trim_end())
 }
 
 /// A lifetime in milliseconds. Zero is refused here: on the wire it means "not given".
@@ -158,15 +171,26 @@ fn lifetime(text: &str) -> Result<i64, Error> {
     Ok(Span::lifetime(text.parse::<Span>()?.as_millis())?.as_millis())
 }
 
-fn usage(error: &clap::Error, json: bool) -> ExitCode {
-    let code = u8::try_from(error.exit_code()).unwrap_or(2);
-    if json && error.use_stderr() {
-        Printer(Format::Json).fail(&Error::new(Code::Invalid, "usage", first_paragraph(error)).into());
-    } else {
+fn usage(error: &clap::Error, format: Format) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let printer = Printer::new(format, None);
+    if !error.use_stderr() {
+        // Help and the version are answers like any other.
+        return match written(error.print().and_then(|()| std::io::Write::flush(&mut std::io::stdout()))) {
+            Ok(_) => code,
+            Err(refusal) => {
+                printer.fail(&refusal);
+                ExitCode::from(exit(refusal.code))
+            }
+        };
+    }
+    if format == Format::Table {
         // There is nobody left to tell if the terminal is gone.
         let _ = error.print();
+    } else {
+        printer.fail(&Error::new(Code::Invalid, "usage", first_paragraph(error)).into());
     }
-    ExitCode::from(code)
+    code
 }
 
 /// What was wrong, on one line; the flags at fault stand on lines of their own.
@@ -176,12 +200,16 @@ fn first_paragraph(error: &clap::Error) -> String {
     lines.join(" ").trim_start_matches("error: ").to_owned()
 }
 
-/// Whether errors should be JSON although the arguments did not parse.
-fn wants_json(arguments: &[OsString]) -> bool {
+/// How errors are to be printed although the arguments did not parse.
+fn wanted(arguments: &[OsString]) -> Format {
     let words: Vec<_> = arguments.iter().filter_map(|word| word.to_str()).collect();
-    let typed = words.windows(2).any(|pair| matches!(pair, ["-o" | "--output", "json"]));
-    let joined = words.iter().any(|word| matches!(*word, "-ojson" | "-o=json" | "--output=json"));
-    typed || joined || std::env::var_os("BELAY_OUTPUT").is_some_and(|value| value == "json")
+    let apart = words.windows(2).filter(|pair| matches!(pair[0], "-o" | "--output")).map(|pair| pair[1]);
+    let joined =
+        words.iter().filter_map(|word| ["--output=", "-o=", "-o"].iter().find_map(|flag| word.strip_prefix(flag)));
+    let named = |word: &str| <Format as ValueEnum>::from_str(word, false).ok();
+    let typed = apart.chain(joined).find_map(named);
+    let set = || std::env::var("BELAY_OUTPUT").ok().and_then(|word| named(&word));
+    typed.or_else(set).unwrap_or(Format::Table)
 }
 
 #[cfg(test)]

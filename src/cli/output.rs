@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use comfy_table::Table;
 use serde_json::{Map, Value, json};
 
+use super::field::Field;
 use crate::client::Refusal;
 use crate::domain::error::{Code, Error};
 
@@ -18,6 +19,8 @@ pub enum Format {
     Table,
     /// One JSON document, or one a line for streams.
     Json,
+    /// One YAML document, or one behind each `---` for streams.
+    Yaml,
 }
 
 /// How a command ended that was not refused itself.
@@ -36,9 +39,12 @@ pub enum Outcome {
 /// What every command comes to.
 pub type Answer = Result<Outcome, Refusal>;
 
-/// Writes answers and errors in one format.
-#[derive(Clone, Copy, Debug)]
-pub struct Printer(pub Format);
+/// Writes answers and errors in one format, or one field of the answers.
+#[derive(Clone, Debug)]
+pub struct Printer {
+    format: Format,
+    field: Option<Field>,
+}
 
 impl Outcome {
     /// The exit code.
@@ -65,40 +71,100 @@ pub fn exit(code: Code) -> u8 {
 }
 
 impl Printer {
+    /// Prints in this format, or only this field.
+    pub fn new(format: Format, field: Option<Field>) -> Self {
+        Self { format, field }
+    }
+
+    /// The format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether it prints for people.
+    pub fn is_for_people(&self) -> bool {
+        self.format == Format::Table && self.field.is_none()
+    }
+
     /// Prints the document, or for people the table. A reader that went away is not an error.
     ///
     /// # Errors
-    /// stdout cannot be written for another reason, such as a full disk.
-    pub fn print(self, document: &Value, table: impl FnOnce() -> String) -> Answer {
-        let text = match self.0 {
-            Format::Json => document.to_string(),
-            Format::Table => table(),
-        };
-        self.line(&text)
+    /// The field is not in the document, or stdout cannot be written for another reason, such as a full disk.
+    pub fn print(&self, document: &Value, table: impl FnOnce() -> String) -> Answer {
+        let text = self.shown(document, table)?;
+        self.write(&text).map(|_| Outcome::Done)
     }
 
-    /// Prints one line, or one table, as it is.
+    /// Prints one document of a stream, or for people a line. Says whether anybody still reads.
     ///
     /// # Errors
     /// As [`Printer::print`].
-    pub fn line(self, text: &str) -> Answer {
-        let mut out = io::stdout().lock();
-        match writeln!(out, "{text}").and_then(|()| out.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(failed("stdout", format!("cannot write to stdout: {error}")))
-            }
-            _ => Ok(Outcome::Done),
+    pub fn item(&self, document: &Value, line: impl FnOnce() -> String) -> Result<bool, Refusal> {
+        let text = self.shown(document, line)?;
+        match (self.format, &self.field) {
+            (Format::Yaml, None) => self.write(&format!("---\n{text}")),
+            _ => self.write(&text),
         }
     }
 
+    /// Prints what is no document, such as a script, as it is.
+    ///
+    /// # Errors
+    /// A field of it is asked for, which it does not have; or as [`Printer::print`].
+    pub fn text(&self, text: &str) -> Answer {
+        if self.field.is_some() {
+            let message = "this prints no document that has fields; leave out --field";
+            return Err(Error::new(Code::Invalid, "no_such_field", message).on("field").into());
+        }
+        self.write(text).map(|_| Outcome::Done)
+    }
+
+    fn shown(&self, document: &Value, table: impl FnOnce() -> String) -> Result<String, Refusal> {
+        match (&self.field, self.format) {
+            (Some(field), _) => {
+                let value = field.of(document)?;
+                Ok(if io::stdout().is_terminal() { visible(&value) } else { value })
+            }
+            (None, Format::Json) => Ok(document.to_string()),
+            (None, Format::Yaml) => yaml(document),
+            (None, Format::Table) => Ok(table()),
+        }
+    }
+
+    fn write(&self, text: &str) -> Result<bool, Refusal> {
+        let mut out = io::stdout().lock();
+        written(writeln!(out, "{text}").and_then(|()| out.flush()))
+    }
+
     /// Prints a refusal to stderr. There is nobody left to tell if that fails.
-    pub fn fail(self, refusal: &Refusal) {
-        let text = match self.0 {
-            Format::Json => json!({ "error": error(refusal) }).to_string(),
+    pub fn fail(&self, refusal: &Refusal) {
+        let document = || json!({ "error": error(refusal) });
+        let text = match self.format {
+            Format::Json => document().to_string(),
+            Format::Yaml => yaml(&document()).unwrap_or_else(|_| document().to_string()),
             Format::Table => format!("{}: {}", red("error"), visible(&refusal.message)),
         };
         let _ = writeln!(io::stderr(), "{text}");
     }
+}
+
+/// What writing to stdout came to: false if the reader went away, which is not an error.
+///
+/// # Errors
+/// It cannot be written for another reason, such as a full disk.
+pub fn written(result: io::Result<()>) -> Result<bool, Refusal> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(failed("stdout", format!("cannot write to stdout: {error}"))),
+    }
+}
+
+/// Long texts stay on one line: a token is read by what follows its key.
+fn yaml(document: &Value) -> Result<String, Refusal> {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    let text = serde_saphyr::to_string_with_options(document, options);
+    text.map(|text| text.trim_end().to_owned()).map_err(|error| failed("yaml", format!("cannot be YAML: {error}")))
 }
 
 /// A refusal as a document.
@@ -177,7 +243,7 @@ fn trimmed(table: &Table) -> String {
 }
 
 /// The text with control characters escaped: what others wrote does not steer this terminal.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }

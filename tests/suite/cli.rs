@@ -1,11 +1,12 @@
 //! The command line as a contract: the keys, exit codes and refusals that scripts outside rely on.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::needs;
 use crate::support::process::{Broker, Ran, belay, ran};
 
 const GRANT: &str = "id root task agent state scopes audience depth created_at expires_at limits";
@@ -155,9 +156,8 @@ fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let grant = ["grant", "request", "--task", "tsk_1", "--scope", "db:read@a"];
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 22] = [
-        (&["status"], &["--output", "yaml"]),
-        (&["status"], &["--field", "seq"]),
+    let unbuilt: [(&[&str], &[&str]); 21] = [
+        (&["status"], &["--output", "toml"]),
         (&["serve"], &["--config", "belay.toml"]),
         (&["task", "start", "x"], &["--on-behalf-of", "jwt"]),
         (&grant, &["--limit", "max_calls=1"]),
@@ -228,7 +228,21 @@ fn a_secret_comes_by_value_by_file_or_on_stdin() {
 #[test]
 fn a_reader_that_went_away_is_no_error() {
     let broker = Broker::start();
-    for arguments in [&["agent", "list"][..], &["audit", "list"], &["completions", "bash"], &["--help"]] {
+    let all = [
+        &["agent", "list"][..],
+        &["audit", "list"],
+        &["audit", "list", "-o", "yaml"],
+        &["audit", "tail", "--from", "1"],
+        &["audit", "tail", "--from", "1", "-o", "yaml"],
+        &["status", "--field", "seq"],
+        &["completions", "bash"],
+        &["man"],
+        &["try"],
+        &["--help"],
+        &["audit", "tail", "--help"],
+        &["--version"],
+    ];
+    for arguments in all {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = belay(&broker.home);
@@ -237,6 +251,193 @@ fn a_reader_that_went_away_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
         assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
     }
+}
+
+#[test]
+fn an_answer_that_a_full_disk_did_not_take_is_a_failure() {
+    if !needs("an_answer_that_a_full_disk_did_not_take_is_a_failure", "/dev/full", Path::new("/dev/full").exists()) {
+        return;
+    }
+    let broker = Broker::start();
+    for arguments in [
+        &["agent", "list"][..],
+        &["audit", "list", "-o", "json"],
+        &["audit", "tail", "--from", "1"],
+        &["status", "--field", "seq"],
+        &["completions", "bash"],
+        &["man"],
+        &["--help"],
+        &["audit", "tail", "--help"],
+        &["--version"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = belay(&broker.home);
+        command.arg("--addr").arg(&broker.addr).args(arguments).stdout(full).stderr(Stdio::piped());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(
+            said.contains("cannot write to stdout: No space left") && said.lines().count() == 1,
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_field_is_printed_bare() {
+    let broker = Broker::start();
+    broker.agent("ana");
+    let shown = |arguments: &[&str]| {
+        let ran = broker.run(arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        ran.stdout
+    };
+    assert_eq!(shown(&["agent", "show", "ana", "--field", "agent.name"]), "ana\n");
+    assert_eq!(shown(&["status", "--field", "live.agents"]), "1\n");
+    assert_eq!(shown(&["--field", "events.0.seq", "audit", "list", "-o", "table"]), "1\n");
+    assert!(shown(&["agent", "list", "--field", "agents.0"]).starts_with("{\""));
+    // The exit code stays the command's own.
+    let verdict = broker.run(&["token", "verify", "x.y.z", "--field", "active"]);
+    assert_eq!((verdict.code, verdict.stdout.as_str()), (3, "false\n"), "{verdict:?}");
+
+    let absent = broker.run(&["agent", "show", "ana", "--field", "agent.nam"]);
+    let error = absent.err(2);
+    assert_eq!((absent.stdout.as_str(), &error["detail"]["field"]), ("", &"field".into()));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("`agent.nam`") && message.contains("name, owner, purpose"), "{message}");
+    for wrong in ["", "agent.", ".agent", "a..b"] {
+        // Refused before anything is done.
+        broker.run(&["agent", "register", "bob", "--owner", "o", "--purpose", "p", "--field", wrong]).err(2);
+    }
+    broker.run(&["agent", "show", "bob"]).err(5);
+    for plain in [&["completions", "bash"][..], &["man"]] {
+        broker.run(&[plain, &["--field", "a"]].concat()).err(2);
+    }
+}
+
+/// What a YAML reader that is not ours makes of it.
+fn read_by_python(yaml: &str) -> Value {
+    let script = "import sys, yaml, json; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut python = python.spawn().unwrap();
+    python.stdin.take().unwrap().write_all(yaml.as_bytes()).unwrap();
+    serde_json::from_slice(&python.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn yaml_says_what_json_says() {
+    let python = Command::new("python3").args(["-c", "import yaml"]).stderr(Stdio::null()).status();
+    let found = python.is_ok_and(|status| status.success());
+    if !needs("yaml_says_what_json_says", "python3 with PyYAML", found) {
+        return;
+    }
+    let broker = Broker::start();
+    let long = "x ".repeat(127) + "y";
+    let texts = [
+        "no", "1", "1e3", "0x1f", "null", "~", "- a", "a: b", "# c", "é 日本", "{a}", "[a]", "*a", "&a", "!a", "%a",
+        "'", "\"", "2026-11-22", "12:30:45", "y", "=", "<<", "a #b", "\\n", "?", "---", "...", "01", "1_000", ".inf",
+        &long,
+    ];
+    for (number, text) in texts.iter().enumerate() {
+        let name = format!("a{number}");
+        let [owner, purpose, label] = ["owner=", "purpose=", "label=k="].map(|flag| format!("--{flag}{text}"));
+        broker.run(&["agent", "register", &name, &owner, &purpose, &label]).ok();
+    }
+    for arguments in [&["agent", "list"][..], &["audit", "list"], &["status"], &["audit", "show", "1"]] {
+        let json = broker.run(arguments).ok();
+        let yaml = broker.run(&[arguments, &["-o", "yaml"]].concat());
+        assert_eq!(read_by_python(&yaml.stdout), Value::Array(vec![json]), "{arguments:?}");
+    }
+    // A stream is a document for each item.
+    let size = broker.run(&["status", "--field", "seq"]).stdout.trim().parse::<usize>().unwrap();
+    let mut command = belay(&broker.home);
+    command.args(["--addr", &broker.addr, "audit", "tail", "--from", "1", "-o", "yaml"]).stdout(Stdio::piped());
+    let mut tail = command.spawn().unwrap();
+    let (mut yaml, mut lines) = (String::new(), BufReader::new(tail.stdout.take().unwrap()).lines());
+    while yaml.matches("---\n").count() < size || !yaml.contains(&format!("\nseq: {size}\n")) {
+        yaml.push_str(&(lines.next().unwrap().unwrap() + "\n"));
+    }
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    let documents = read_by_python(&yaml);
+    assert_eq!(documents.as_array().unwrap().len(), size);
+    assert_eq!(documents[size - 2], broker.run(&["audit", "list"]).ok()["events"][size - 2]);
+
+    // What is wrong is said in YAML as well.
+    for (arguments, code) in [(&["agent", "show", "nobody"][..], "not_found"), (&["nonsense"], "invalid")] {
+        let refused = broker.run(&[arguments, &["-o", "yaml"]].concat());
+        assert_eq!(read_by_python(&refused.stderr)[0]["error"]["code"], code, "{refused:?}");
+    }
+}
+
+#[test]
+fn the_manual_has_a_page_for_every_command() {
+    let home = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = belay(home.path());
+        command.args(arguments);
+        let ran = ran(command);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        ran.stdout
+    };
+    let main = run(&["man"]);
+    assert!(main.contains(".TH belay 1") && main.contains("Exit codes"), "{main}");
+    let out = home.path().join("man1");
+    let written: Value = serde_json::from_str(&run(&["-o", "json", "man", "--out", out.to_str().unwrap()])).unwrap();
+    let pages: Vec<&str> = written["pages"].as_array().unwrap().iter().map(|page| page.as_str().unwrap()).collect();
+    for name in ["belay.1", "belay-audit-tail.1", "belay-grant-request.1", "belay-man.1"] {
+        assert!(pages.iter().any(|page| page.ends_with(&format!("/{name}"))), "{name}: {pages:?}");
+    }
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), pages.len());
+    let groff =
+        Command::new("groff").arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success());
+    if needs("the_manual_has_a_page_for_every_command", "groff", groff) {
+        for page in pages {
+            let set = Command::new("groff").args(["-k", "-man", "-ww", "-z", "-Tutf8", page]).output().unwrap();
+            assert!(set.status.success() && set.stderr.is_empty(), "{page}: {}", String::from_utf8_lossy(&set.stderr));
+        }
+    }
+    let mut command = belay(home.path());
+    command.args(["man", "--out", "/dev/null/x"]);
+    let refused = ran(command);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.starts_with("error: the manual cannot be written to /dev/null/x: "), "{refused:?}");
+}
+
+#[test]
+fn a_file_that_is_no_certificate_is_named_with_what_it_holds() {
+    let broker = Broker::start();
+    let ana = broker.agent("ana");
+    let good = |name: &str| std::fs::read_to_string(ana.join(name)).unwrap();
+    let [cert, key, ca] = ["cert.pem", "key.pem", "ca.pem"].map(good);
+    let crl = "-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n";
+    for (name, text, why) in [
+        ("cert.pem", crl, "a revocation list (CRL)"),
+        ("ca.pem", crl, "a revocation list (CRL)"),
+        ("key.pem", crl, "a revocation list (CRL)"),
+        ("cert.pem", "", "it is empty"),
+        ("ca.pem", "", "it is empty"),
+        ("key.pem", "", "it is empty"),
+        ("cert.pem", &key, "a private key"),
+        ("ca.pem", &key, "a private key"),
+        ("key.pem", &cert, "a certificate"),
+        ("cert.pem", &format!("{cert}{key}"), "a private key"),
+        ("cert.pem", &format!("{cert}{ca}"), "2 certificates"),
+        ("cert.pem", "hunter2", "not PEM"),
+        ("cert.pem", &cert.replace("MII", "!!!"), "damaged"),
+        ("ca.pem", &ca.replace("MII", "AAA"), "damaged"),
+        ("cert.pem", &cert[..cert.len() / 2], "cut off"),
+    ] {
+        let before = good(name);
+        std::fs::write(ana.join(name), text).unwrap();
+        let error = broker.run_as(&ana, &["task", "list"]).err(2);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(ana.join(name).to_str().unwrap()) && message.contains(why), "{name} {why}: {message}");
+        assert!(!message.contains("hunter2") && !message.contains("MII"), "{message}");
+        std::fs::write(ana.join(name), before).unwrap();
+    }
+    broker.run_as(&ana, &["task", "list"]).ok();
 }
 
 #[test]

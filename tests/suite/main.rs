@@ -49,5 +49,6 @@ mod store_contract;
 mod store_files;
 mod story;
 mod support;
+mod tail;
 mod turn_contract;
 mod unknown;

@@ -14,7 +14,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::stage::Stage;
-use super::output::{Answer, Format, Outcome, Printer, failed, note};
+use super::output::{Answer, Outcome, Printer, failed, note};
 use super::tree;
 
 /// Nothing to choose.
@@ -126,7 +126,7 @@ impl Teller {
             Err(error) => (false, format!("{error:#}")),
         };
         self.steps += 1;
-        self.print(&line(self.printer.0, (id, title), ok, ms, &detail));
+        self.print(&document(id, ok, ms, &detail), || line(title, ok, ms, &detail));
         done.map(|(made, _)| made)
     }
 
@@ -137,23 +137,25 @@ impl Teller {
 
     /// Says something to people; programs get the steps alone.
     fn say(&self, text: &str) {
-        if self.printer.0 == Format::Table {
-            self.print(text);
+        if self.printer.is_for_people() {
+            self.print(&Value::Null, || text.to_owned());
         }
     }
 
-    fn print(&self, text: &str) {
-        if let Err(refusal) = self.printer.line(text) {
+    /// A story that nobody reads any more, or that has no such field, is told to its end all the same.
+    fn print(&self, document: &Value, line: impl FnOnce() -> String) {
+        if let Err(refusal) = self.printer.item(document, line) {
             self.printer.fail(&refusal);
         }
     }
 }
 
-fn line(format: Format, (id, title): Title, ok: bool, ms: u64, detail: &str) -> String {
-    match format {
-        Format::Json => json!({ "step": id, "ok": ok, "ms": ms, "detail": detail }).to_string(),
-        Format::Table => format!("  {} {title:<58} {ms:>5} ms  {detail}", if ok { '✓' } else { '✗' }),
-    }
+fn document(id: &str, ok: bool, ms: u64, detail: &str) -> Value {
+    json!({ "step": id, "ok": ok, "ms": ms, "detail": detail })
+}
+
+fn line(title: &str, ok: bool, ms: u64, detail: &str) -> String {
+    format!("  {} {title:<58} {ms:>5} ms  {detail}", if ok { '✓' } else { '✗' })
 }
 
 #[expect(clippy::disallowed_methods, reason = "a stopwatch for whoever watches; nothing is decided by it")]
@@ -177,20 +179,20 @@ async fn interrupted() {
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::Format;
     use super::*;
 
     #[test]
     fn a_step_is_one_line_with_its_keys() {
-        let text = line(Format::Json, ("revoked", "it is over"), true, 7, "2 grants");
-        let document: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(document, json!({ "step": "revoked", "ok": true, "ms": 7, "detail": "2 grants" }));
-        assert!(!text.contains('\n'));
-        assert!(line(Format::Table, ("a", "b"), false, 1, "why").contains('✗'));
+        let expected = json!({ "step": "revoked", "ok": true, "ms": 7, "detail": "2 grants" });
+        assert_eq!(document("revoked", true, 7, "2 grants"), expected);
+        let line = line("it is over", false, 1, "why");
+        assert!(line.contains('✗') && !line.contains('\n'));
     }
 
     #[tokio::test]
     async fn a_step_that_fails_ends_the_story() {
-        let mut teller = Teller { printer: Printer(Format::Json), steps: 0 };
+        let mut teller = Teller { printer: Printer::new(Format::Json, None), steps: 0 };
         let refused: Result<()> = teller.step(("a", "b"), async { Err(anyhow::anyhow!("no")) }).await;
         assert!(refused.is_err());
     }
