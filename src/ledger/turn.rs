@@ -94,6 +94,7 @@ impl Sequencer {
             Ok(()) => {
                 self.shared.failing.store(false, Ordering::SeqCst);
                 Point::Folded.reached();
+                self.shared.size.send_replace(head.size + draft.entries.len() as u64);
                 jobs.into_iter().for_each(|job| job.settle());
             }
             Err(error) => {
@@ -176,8 +177,6 @@ impl Sequencer {
         let mut memory = self.shared.write();
         memory.state.apply(draft.overlay.clone(), size, now);
         memory.frontier = draft.frontier.clone();
-        drop(memory);
-        self.shared.size.send_replace(size);
         Ok(())
     }
 

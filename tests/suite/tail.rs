@@ -2,10 +2,17 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use belay::attest::PeerCertificate;
+use belay::broker::OwnIdentity;
+use belay::domain::agent::{Kind, Role};
+use belay::domain::time::Span;
+use belay::edge;
 use belay::wire::v1::audit_client::AuditClient;
 use belay::wire::v1::{self, TailEventsRequest};
+use rcgen::PublicKeyData as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -14,7 +21,9 @@ use tonic::{Code, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::calls::{Acting, registration};
+use crate::support::office::Office;
 use crate::support::process::{Broker, belay};
+use crate::support::world::store;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Far below the ten seconds that a drain may take.
@@ -265,4 +274,30 @@ fn a_follower_of_a_broker_that_stops_is_told_where_to_go_on() {
         error["error"]["message"].as_str().unwrap().ends_with(&format!("; go on with --from {}", size + 1)),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn who_shows_a_certificate_that_ends_sees_nothing_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let office = Office::open(Box::new(store(directory.path())), directory.path()).await;
+    office.world.operator("eve", &[Role::Auditor]).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let (name, spki) = ("eve".parse().unwrap(), key.subject_public_key_info());
+    let own = OwnIdentity { kind: Kind::Operator, name, spki, names: Vec::new() };
+    let issued = office.broker.own_identity(own).await.unwrap();
+    let (_, health) = tonic_health::server::health_reporter();
+    let (_stop, told) = tokio::sync::watch::channel(false);
+    let hands = Arc::clone(&office.world.hands);
+    let routes = edge::routes(&Arc::new(office.broker), health, &edge::Drain::new(told));
+    let mut request = tonic::Request::new(from_the_start());
+    let addr = "127.0.0.1:1".parse().unwrap();
+    request.extensions_mut().insert(PeerCertificate { certificate: Some(Arc::new(issued.der)), addr });
+    let mut events = AuditClient::new(routes).tail(request).await.unwrap().into_inner();
+    next(&mut events).await;
+    hands.turn(Span::hours(23));
+    next(&mut events).await;
+    hands.turn(Span::hours(2));
+    let status = end(events).await;
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    assert!(status.message().contains("has expired"), "{status}");
 }
