@@ -1,8 +1,9 @@
 //! Following the log: what is seen, who may see it for how long, and that no follower is in anybody's way.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use belay::attest::PeerCertificate;
@@ -22,7 +23,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::calls::{Acting, registration};
 use crate::support::office::Office;
-use crate::support::process::{Broker, belay};
+use crate::support::process::{Broker, belay, ended};
 use crate::support::world::store;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -209,37 +210,40 @@ async fn what_never_ends_by_itself_does_not_hold_up_the_end() {
     drop(unread);
 }
 
-/// A `belay audit tail` of its own, and its lines.
-fn followed(broker: &Broker, arguments: &[&str]) -> (std::process::Child, impl Iterator<Item = String> + use<>) {
+/// A `belay audit tail` of its own, and its lines, which come in time or not at all.
+fn followed(broker: &Broker, arguments: &[&str]) -> (Child, Receiver<String>) {
     let mut command = belay(&broker.home);
     command.args(["--addr", &broker.addr, "audit", "tail"]).args(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    (child, lines)
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let (lines, read) = std::sync::mpsc::sync_channel(0);
+    std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    (child, read)
 }
 
-fn said(child: std::process::Child) -> (Option<i32>, String) {
-    let output = child.wait_with_output().unwrap();
+/// How it ended by itself, and what it said on stderr.
+fn said(child: Child) -> (Option<i32>, String) {
+    let output = ended(child);
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 #[test]
 fn the_command_follows_until_it_is_interrupted() {
     let broker = Broker::start();
-    let (child, mut lines) = followed(&broker, &["--from", "1", "-o", "json"]);
+    let (child, lines) = followed(&broker, &["--from", "1", "-o", "json"]);
     let all = broker.run(&["audit", "list"]).ok();
     for event in all["events"].as_array().unwrap() {
-        let line: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+        let line: Value = serde_json::from_str(&lines.recv_timeout(PATIENCE).unwrap()).unwrap();
         assert_eq!(&line, event);
     }
     broker.agent("ana");
-    let line: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    let line: Value = serde_json::from_str(&lines.recv_timeout(PATIENCE).unwrap()).unwrap();
     assert_eq!((&line["kind"], &line["agent"]), (&"agent_registered".into(), &"ana".into()));
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(said(child), (Some(0), String::new()));
 
-    let (child, mut lines) = followed(&broker, &["--from", "1", "--kind", "agent_registered", "--field", "agent"]);
-    assert_eq!(lines.next().unwrap(), "ana");
+    let (child, lines) = followed(&broker, &["--from", "1", "--kind", "agent_registered", "--field", "agent"]);
+    assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), "ana");
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(said(child), (Some(0), String::new()));
     let ana = broker.home.join("ana");
@@ -250,8 +254,8 @@ fn the_command_follows_until_it_is_interrupted() {
 #[test]
 fn a_follower_whose_reader_went_away_ends_with_the_next_event() {
     let broker = Broker::start();
-    let (child, mut lines) = followed(&broker, &["--from", "1"]);
-    assert!(lines.next().unwrap().contains("  "));
+    let (child, lines) = followed(&broker, &["--from", "1"]);
+    assert!(lines.recv_timeout(PATIENCE).unwrap().contains("  "));
     drop(lines);
     broker.agent("ana");
     assert_eq!(said(child), (Some(0), String::new()));
@@ -260,10 +264,10 @@ fn a_follower_whose_reader_went_away_ends_with_the_next_event() {
 #[test]
 fn a_follower_of_a_broker_that_stops_is_told_where_to_go_on() {
     let mut broker = Broker::start();
-    let (child, mut lines) = followed(&broker, &["--from", "1", "-o", "json"]);
+    let (child, lines) = followed(&broker, &["--from", "1", "-o", "json"]);
     let size = broker.run(&["status"]).ok()["seq"].as_u64().unwrap();
     for _ in 0..size {
-        lines.next().unwrap();
+        lines.recv_timeout(PATIENCE).unwrap();
     }
     kill_process(Pid::from_raw(broker.pid().cast_signed()).unwrap(), Signal::TERM).unwrap();
     broker.wait();

@@ -145,3 +145,15 @@ pub fn ran(mut command: Command) -> Ran {
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
+
+/// Waits until a process has ended by itself, which takes it less than half a minute.
+pub fn ended(mut child: Child) -> std::process::Output {
+    for _ in 0..3000 {
+        if child.try_wait().unwrap().is_some() {
+            return child.wait_with_output().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    panic!("it goes on: {:?}", child.wait_with_output().unwrap());
+}
