@@ -101,7 +101,9 @@ impl List {
             let page = answer(audit.list(request.clone()).await)?;
             events.extend(page.events);
             next = Some(page.next);
-            progress.say(format!("{} events read, {} looked at", events.len(), page.next));
+            if page.next > 0 {
+                progress.say(format!("{} events found, {} looked at", events.len(), page.next));
+            }
         }
         drop(progress);
         let document = json!({
