@@ -62,8 +62,7 @@ impl Broker {
         })?;
         may_have(&self.ledger.view(|view| view.spiffe_id(kind, &name)))?;
         let (identity, unsigned) = self.build(kind, &name, spki, &[])?;
-        let command =
-            Enroll { join: token.id, secret_hash: token.secret_hash(), wanted, new: identity };
+        let command = Enroll { join: token.id, secret_hash: token.secret_hash(), wanted, new: identity };
         match self.submit(asked, command).await? {
             Enrolled::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
             Enrolled::Again(identity) => self.handed_over(identity),

@@ -43,9 +43,9 @@ async fn trust_bundle(State(broker): State<Arc<Broker>>) -> Response {
 }
 
 async fn ready(State(broker): State<Arc<Broker>>) -> Response {
-    match broker.ledger().is_ready() {
-        true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the ledger takes no turns\n").into_response(),
+    match broker.ledger().check_ready() {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {error}\n", error.reason)).into_response(),
     }
 }
 

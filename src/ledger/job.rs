@@ -34,8 +34,8 @@ pub(super) trait Job: Send {
     fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)>;
     /// Whether it only records what was answered already, and so must not be lost.
     fn is_record(&self) -> bool;
-    /// Whether it may pass while the clock is behind the log: what ends or halts something, what was answered
-    /// already, and what the broker needs to be reached at all.
+    /// Whether it may pass while the clock is not believed: what ends or halts something, what was answered already,
+    /// and what the broker does for itself. Were the certificate of its listeners not renewed, no revoke would reach it.
     fn needs_no_clock(&self) -> bool;
     /// Refuses it, whatever was decided.
     fn refuse(&mut self, error: Error);

@@ -8,13 +8,14 @@ mod job;
 mod queue;
 mod seed;
 mod snapshot;
+mod steady;
 mod turn;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, Reading, SystemClock};
 pub use job::Request;
 pub use seed::Seeds;
 
@@ -25,13 +26,14 @@ use crate::domain::fold::fold;
 use crate::domain::grant::Token;
 use crate::domain::prepared::Prepared;
 use crate::domain::state::State;
-use crate::domain::time::{SKEW, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 use crate::merkle::{Frontier, Hash, leaf_hash};
 use crate::store::{Reader, Store, StoreError};
 use crate::wire;
 use job::Pending;
 use queue::{Lane, Queue};
+use steady::{Moment, Steady};
 
 /// The crash points of the store, for those above that have their own.
 pub use crate::store::crash::Point;
@@ -51,6 +53,7 @@ struct Shared {
     queue: Queue,
     reader: Box<dyn Reader>,
     clock: Arc<dyn Clock>,
+    steady: Mutex<Steady>,
     seeds: Seeds,
     dead: AtomicBool,
     failing: AtomicBool,
@@ -121,12 +124,7 @@ impl Ledger {
     /// # Errors
     /// Its queue is full, the last turn failed, or the ledger has stopped: what it was to record must not happen.
     pub fn record<D: Decide>(&self, request: Request<D>) -> Result<(), Error> {
-        if self.shared.is_behind(self.shared.read().state.at()) {
-            return Err(turn::clock_behind());
-        }
-        if !self.is_ready() {
-            return Err(Error::new(Code::Unavailable, "not_recording", "the last turn failed; try again in a moment"));
-        }
+        self.check_ready()?;
         self.push_record(false, request)
     }
 
@@ -167,14 +165,19 @@ impl Ledger {
         self.shared.size.subscribe()
     }
 
-    /// The wall clock, never before the last batch.
+    /// The time to decide by: the wall clock while it is believed, never before the last batch, and never back.
     pub fn now(&self) -> Timestamp {
-        self.shared.read().state.at().max(self.shared.clock.wall())
+        self.moment().now
     }
 
-    /// The wall clock as it is, though the log may be ahead of it.
+    /// The wall clock as it is believed, though the log may be ahead of it.
     pub fn wall(&self) -> Timestamp {
-        self.shared.clock.wall()
+        self.moment().wall
+    }
+
+    fn moment(&self) -> Moment {
+        let logged = self.shared.read().state.at();
+        self.shared.moment(logged)
     }
 
     /// Fresh secret random bytes for a request.
@@ -227,8 +230,24 @@ impl Ledger {
 
     /// Whether the last turn succeeded, so that what is decided now will be recorded, at a time that is true.
     pub fn is_ready(&self) -> bool {
-        let behind = self.shared.is_behind(self.shared.read().state.at());
-        self.is_alive() && !behind && !self.shared.failing.load(Ordering::SeqCst)
+        self.check_ready().is_ok()
+    }
+
+    /// The same, saying what is wrong.
+    ///
+    /// # Errors
+    /// The ledger has stopped, the clock is not to be believed, or the last turn failed.
+    pub fn check_ready(&self) -> Result<(), Error> {
+        if self.shared.is_dead() {
+            return Err(turn::stopped());
+        }
+        if let Some(doubt) = self.moment().doubt {
+            return Err(doubt.refusal());
+        }
+        if self.shared.failing.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Unavailable, "not_recording", "the last turn failed; try again in a moment"));
+        }
+        Ok(())
     }
 
     /// Resolves when the ledger has stopped, by itself or by [`Ledger::close`].
@@ -270,6 +289,7 @@ fn load(store: &mut dyn Store, clock: Arc<dyn Clock>, seeds: Seeds) -> Result<Sh
         memory: RwLock::new(memory.unwrap_or_default()),
         queue: Queue::default(),
         reader,
+        steady: Mutex::new(Steady::new(clock.read())),
         clock,
         seeds,
         dead: AtomicBool::new(false),
@@ -291,9 +311,19 @@ impl Shared {
         self.memory.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the wall clock is behind the last batch by more than two clocks may differ.
-    fn is_behind(&self, at: Timestamp) -> bool {
-        at.since(self.clock.wall()) > SKEW
+    /// The time by the clocks and the date of the last batch. Says once when they are no longer to be believed, and
+    /// once when they are again.
+    fn moment(&self, logged: Timestamp) -> Moment {
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        // Read with the lock held: readings are shown in the order in which they were taken.
+        let moment = steady.look(self.clock.read(), logged);
+        drop(steady);
+        match moment.doubt {
+            Some(doubt) if moment.changed => tracing::error!(reason = doubt.reason(), "{}", doubt.refusal()),
+            None if moment.changed => tracing::info!(now = %moment.now, "the clock is believed again"),
+            _ => {}
+        }
+        moment
     }
 
     fn is_dead(&self) -> bool {

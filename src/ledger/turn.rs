@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::job::Job;
+use super::steady::Moment;
 use super::{Memory, Shared, damaged, snapshot};
 use crate::domain::MAX_EVENT;
 use crate::domain::digest::Digest;
@@ -123,12 +124,11 @@ impl Sequencer {
         let head = self.store.begin()?;
         learn(&mut *self.store, &self.shared, head)?;
         let memory = self.shared.read();
-        let now = memory.state.at().max(self.shared.clock.wall());
+        let Moment { now, doubt, .. } = self.shared.moment(memory.state.at());
         let mut draft = Draft { frontier: memory.frontier.clone(), ..Draft::default() };
-        let behind = self.shared.is_behind(memory.state.at());
         for job in jobs {
-            if behind && !job.needs_no_clock() {
-                job.refuse(clock_behind());
+            if let Some(doubt) = doubt.filter(|_| !job.needs_no_clock()) {
+                job.refuse(doubt.refusal());
                 continue;
             }
             // A panic, an oversized or an unfit event loses its own request, and nothing of its batch.
@@ -255,14 +255,15 @@ fn encode(entry: &Entry) -> Result<Vec<u8>, Error> {
 
 /// Folds what others have appended, and holds the result against the head's root.
 pub(super) fn learn(store: &mut dyn Store, shared: &Shared, head: Head) -> Result<(), StoreError> {
-    let mut said = shared.clock.wall();
+    let mut said = shared.clock.read().boot;
     loop {
         let at = shared.read().state.head();
         if at >= head.size {
             break;
         }
-        if shared.clock.wall().since(said) >= SIGN_OF_LIFE {
-            said = shared.clock.wall();
+        let boot = shared.clock.read().boot;
+        if boot.less(said) >= SIGN_OF_LIFE {
+            said = boot;
             tracing::info!(events = at, of = head.size, "replaying the log");
         }
         let missed = store.missed(at, 1000)?;
@@ -308,12 +309,6 @@ fn unconfirmed(error: &CommitError) -> Error {
             Error::new(Code::Unavailable, "outcome_unknown", message)
         }
     }
-}
-
-/// The log has seen a later time than it is: what is granted by that time would live longer than was asked.
-pub(super) fn clock_behind() -> Error {
-    let message = "the clock is more than 2 s behind the log; only revoking and halting work until it is set right";
-    Error::new(Code::Unavailable, "clock_behind", message)
 }
 
 pub(super) fn stopped() -> Error {

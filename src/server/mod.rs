@@ -86,7 +86,8 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let identity = names::server(&broker, &config, [grpc_at, http_at]).await?;
     let authorities: Vec<_> = broker.trust().0.into_iter().map(CertificateDer::from).collect();
     let stop = watch::Sender::new(false);
-    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authorities)?)?;
+    let time = Arc::new(tls::LedgerTime(Arc::clone(broker.ledger())));
+    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authorities, time)?)?;
     let http = Listener::new(http, tls::https(Arc::clone(&identity))?)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;

@@ -5,15 +5,18 @@
 //! are never resumed, because a resumed TLS 1.3 session skips the client certificate's check.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use crate::domain::error::{Code, Error};
+use crate::ledger::Ledger;
 
 /// The server's certificate and key, replaceable while connections are served.
 #[derive(Debug)]
@@ -47,13 +50,31 @@ impl ResolvesServerCert for ServerIdentity {
     }
 }
 
-/// TLS for the gRPC listener: HTTP/2 only, a client certificate optional but checked under `authorities`.
+/// The ledger's time, for the ends of client certificates: were they held against a wall clock that jumped, no
+/// revoke would get through the handshake.
+pub struct LedgerTime(pub Arc<Ledger>);
+
+impl std::fmt::Debug for LedgerTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LedgerTime")
+    }
+}
+
+impl TimeProvider for LedgerTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        let millis = u64::try_from(self.0.wall().millis()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
+    }
+}
+
+/// TLS for the gRPC listener: HTTP/2 only, a client certificate optional but checked under `authorities`, at `time`.
 ///
 /// # Errors
 /// If an authority cannot be a trust anchor.
 pub fn grpc(
     identity: Arc<ServerIdentity>,
     authorities: Vec<CertificateDer<'static>>,
+    time: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ServerConfig>, Error> {
     let mut roots = RootCertStore::empty();
     for authority in authorities {
@@ -63,7 +84,8 @@ pub fn grpc(
         .allow_unauthenticated()
         .build()
         .map_err(|error| unusable("the CA certificate", &error))?;
-    let config = builder()?.with_client_cert_verifier(clients).with_cert_resolver(identity);
+    let mut config = builder()?.with_client_cert_verifier(clients).with_cert_resolver(identity);
+    config.time_provider = time;
     Ok(unresumable(config, &[b"h2"]))
 }
 
@@ -123,7 +145,8 @@ mod tests {
     fn neither_listener_keeps_a_session_or_gives_a_ticket() {
         let (leaf, key) = pair();
         let identity = ServerIdentity::new(vec![leaf.clone(), leaf.clone()], key).unwrap();
-        for config in [grpc(identity.clone(), vec![leaf]).unwrap(), https(identity).unwrap()] {
+        let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
+        for config in [grpc(identity.clone(), vec![leaf], time).unwrap(), https(identity).unwrap()] {
             assert_eq!(config.send_tls13_tickets, 0);
             assert!(!config.session_storage.can_cache());
             assert!(!config.ticketer.enabled());

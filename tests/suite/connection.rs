@@ -13,6 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use rustls::time_provider::DefaultTimeProvider;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
@@ -88,7 +89,7 @@ impl Broker {
         ca: CertificateDer<'static>,
     ) -> Self {
         let identity = tls::ServerIdentity::new(chain, key).unwrap();
-        let config = tls::grpc(identity.clone(), vec![ca]).unwrap();
+        let config = tls::grpc(identity.clone(), vec![ca], Arc::new(DefaultTimeProvider)).unwrap();
         let listener = Listener::new(listen::bind("127.0.0.1:0".parse().unwrap()).unwrap(), config).unwrap();
         let addr = listener.local_addr();
         let (stop, stopped) = watch::channel(false);

@@ -6,23 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use crate::support::block_on;
 use crate::support::history::{Clients, Round, check, is_telling};
-use crate::support::needs;
 use crate::support::process::Broker;
+use crate::support::{block_on, compile, needs};
 
 /// The library that sees what is synced, compiled.
 fn library(directory: &Path) -> PathBuf {
     let library = directory.join("powerloss.so");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/support/powerloss.c");
-    let mut compiler = Command::new("cc");
-    compiler
-        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-pthread", "-o"])
-        .arg(&library)
-        .arg(source)
-        .arg("-ldl");
-    let compiled = compiler.output().unwrap();
-    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    compile("powerloss.c", &library);
     library
 }
 

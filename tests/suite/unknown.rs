@@ -208,7 +208,7 @@ async fn to_an_agent_the_unknown_and_the_foreign_look_the_same() {
 fn the_command_line_says_unknown_and_final() {
     let broker = Broker::start();
     let coder = broker.agent("coder");
-    let now = SystemClock.wall();
+    let now = SystemClock.read().wall;
     let [_, grant, token, _] = minted(now, 5).map(|target| target.to_string());
     for target in [&grant, &token] {
         let answer = broker.run(&["revoke", target, "--reason", "found in a paste"]).ok();

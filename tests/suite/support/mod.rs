@@ -30,3 +30,16 @@ pub fn needs(test: &str, what: &str, found: bool) -> bool {
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
+
+/// Compiles a library of `tests/suite/support`, to be loaded before all others.
+pub fn compile(source: &str, library: &std::path::Path) {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/support").join(source);
+    let mut compiler = std::process::Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-pthread", "-o"])
+        .arg(library)
+        .arg(source)
+        .arg("-ldl");
+    let compiled = compiler.output().unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+}

@@ -1,8 +1,8 @@
 //! A ledger in this process: a real store in a temporary directory, a clock with hands, seeded entropy.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use belay::domain::agent::{AgentStatus, Kind, Role};
 use belay::domain::certificate::Certificate;
@@ -19,29 +19,37 @@ use belay::domain::key::{Key, Purpose};
 use belay::domain::name::Name;
 use belay::domain::scope::Scopes;
 use belay::domain::time::{Span, Timestamp};
-use belay::ledger::{Clock, Ledger, Request, Seeds};
+use belay::ledger::{Clock, Ledger, Reading, Request, Seeds};
 use belay::store::{Sqlite, Store};
 
 /// 2026-11-22T17:00:00Z.
 pub const NOW: i64 = 1_795_366_800_000;
 
-/// A wall clock whose hands a test turns.
+/// Clocks whose hands a test turns: milliseconds of the wall clock and since boot.
 #[derive(Debug)]
-pub struct Hands(AtomicI64);
+pub struct Hands(Mutex<(i64, i64)>);
 
 impl Hands {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(NOW)))
+        Arc::new(Self(Mutex::new((NOW, 3_600_000))))
     }
 
+    /// Time passes, for both.
     pub fn turn(&self, span: Span) {
-        self.0.fetch_add(span.as_millis(), Ordering::SeqCst);
+        let mut hands = self.0.lock().unwrap();
+        *hands = (hands.0 + span.as_millis(), hands.1 + span.as_millis());
+    }
+
+    /// Somebody sets the wall clock.
+    pub fn step(&self, millis: i64) {
+        self.0.lock().unwrap().0 += millis;
     }
 }
 
 impl Clock for Hands {
-    fn wall(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    fn read(&self) -> Reading {
+        let (wall, boot) = *self.0.lock().unwrap();
+        Reading { wall: Timestamp::from_millis(wall), boot: Span::millis(boot) }
     }
 }
 
