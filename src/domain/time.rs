@@ -126,6 +126,11 @@ impl Span {
         self.0
     }
 
+    /// Both spans, one after the other.
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+
     /// What this span has more than `other`; nothing if it has less.
     pub fn less(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0).max(0))

@@ -27,13 +27,14 @@ const TOGETHER: Span = Span::millis(50);
 
 impl Clock for SystemClock {
     fn read(&self) -> Reading {
+        let mut before = boot();
         let mut reading = Reading { wall: wall(), boot: boot() };
         for _ in 0..TRIES {
-            let before = boot();
-            reading = Reading { wall: wall(), boot: boot() };
             if reading.boot.less(before) <= TOGETHER {
                 break;
             }
+            before = reading.boot;
+            reading = Reading { wall: wall(), boot: boot() };
         }
         reading
     }

@@ -31,12 +31,15 @@ pub(super) trait Job: Send {
     /// The entries it wants, or none if it is refused. Called again only after a turn that kept nothing.
     fn decide(&mut self, view: View<'_>, now: Timestamp) -> Vec<Entry>;
     /// Its larger bodies.
-    fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)>;
+    fn blobs(&self) -> Vec<(Digest, Vec<u8>)>;
     /// Whether it only records what was answered already, and so must not be lost.
     fn is_record(&self) -> bool;
     /// Whether it may pass while the clock is not believed: what ends or halts something, what was answered already,
     /// and what the broker does for itself. Were the certificate of its listeners not renewed, no revoke would reach it.
     fn needs_no_clock(&self) -> bool;
+    /// Whether it may take the room that is kept on a full disk: what ends or halts something, and what the broker
+    /// does for itself.
+    fn needs_no_room(&self) -> bool;
     /// Refuses it, whatever was decided.
     fn refuse(&mut self, error: Error);
     /// Answers: the batch that it saw is durable.
@@ -95,8 +98,8 @@ impl<D: Decide> Job for Pending<D> {
         }
     }
 
-    fn blobs(&mut self) -> Vec<(Digest, Vec<u8>)> {
-        std::mem::take(&mut self.request.blobs)
+    fn blobs(&self) -> Vec<(Digest, Vec<u8>)> {
+        self.request.blobs.clone()
     }
 
     fn is_record(&self) -> bool {
@@ -105,6 +108,10 @@ impl<D: Decide> Job for Pending<D> {
 
     fn needs_no_clock(&self) -> bool {
         self.record || self.request.command.is_urgent() || self.request.caller == Caller::Broker
+    }
+
+    fn needs_no_room(&self) -> bool {
+        !self.record && self.needs_no_clock()
     }
 
     fn refuse(&mut self, error: Error) {

@@ -12,7 +12,7 @@ mod steady;
 mod turn;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
 pub use clock::{Clock, Reading, SystemClock};
@@ -56,7 +56,8 @@ struct Shared {
     steady: Mutex<Steady>,
     seeds: Seeds,
     dead: AtomicBool,
-    failing: AtomicBool,
+    /// Why the last turn failed, for whoever asks before the next one.
+    trouble: Mutex<Option<Error>>,
     death: tokio::sync::watch::Sender<bool>,
     /// The size of the log that is folded: what wakes those who follow it.
     size: tokio::sync::watch::Sender<u64>,
@@ -96,7 +97,7 @@ impl Ledger {
         let shared = load(&mut *store, clock, seeds)
             .map_err(|error| Error::new(Code::Unavailable, "store", error.to_string()))?;
         let shared = Arc::new(shared);
-        let sequencer = turn::Sequencer { store, shared: Arc::clone(&shared), snapshot_every };
+        let sequencer = turn::Sequencer::new(store, Arc::clone(&shared), snapshot_every);
         let spawned = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || sequencer.run());
         let thread = spawned
             .map_err(|error| Error::new(Code::Internal, "thread", format!("no thread for the sequencer: {error}")))?;
@@ -244,10 +245,7 @@ impl Ledger {
         if let Some(doubt) = self.moment().doubt {
             return Err(doubt.refusal());
         }
-        if self.shared.failing.load(Ordering::SeqCst) {
-            return Err(Error::new(Code::Unavailable, "not_recording", "the last turn failed; try again in a moment"));
-        }
-        Ok(())
+        self.shared.trouble().clone().map_or(Ok(()), Err)
     }
 
     /// Resolves when the ledger has stopped, by itself or by [`Ledger::close`].
@@ -293,7 +291,7 @@ fn load(store: &mut dyn Store, clock: Arc<dyn Clock>, seeds: Seeds) -> Result<Sh
         clock,
         seeds,
         dead: AtomicBool::new(false),
-        failing: AtomicBool::new(false),
+        trouble: Mutex::default(),
         death: tokio::sync::watch::Sender::new(false),
         size: tokio::sync::watch::Sender::new(0),
     });
@@ -324,6 +322,23 @@ impl Shared {
             _ => {}
         }
         moment
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<Error>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what is wrong with the turns, and says so once: not at every turn that fails alike.
+    fn set_trouble(&self, next: Option<Error>, cause: &dyn std::fmt::Display) {
+        let mut trouble = self.trouble();
+        let changed = trouble.as_ref().map(|error| error.reason) != next.as_ref().map(|error| error.reason);
+        match &next {
+            Some(error) if changed => tracing::error!(reason = error.reason, %cause, "turns fail"),
+            Some(error) => tracing::debug!(reason = error.reason, %cause, "turns still fail"),
+            None if changed => tracing::info!("turns succeed again"),
+            None => {}
+        }
+        *trouble = next;
     }
 
     fn is_dead(&self) -> bool {

@@ -86,7 +86,20 @@ impl Queue {
             let idle = |lanes: &mut Lanes| lanes.only_records() && !lanes.closed;
             lanes = self.arrived.wait_timeout_while(lanes, LINGER, idle).unwrap_or_else(PoisonError::into_inner).0;
         }
-        Some(lanes.batch())
+        Some(lanes.batch(RECORD_BATCH))
+    }
+
+    /// The same while records cannot be written: they stay, and after `patience` the batch may be empty. Once closed,
+    /// they are taken all the same, for the last time.
+    pub(super) fn take_without_records(&self, patience: Duration) -> Option<Vec<Box<dyn Job>>> {
+        let idle = |lanes: &mut Lanes| lanes.only_records() && !lanes.closed;
+        let waited = self.arrived.wait_timeout_while(self.lock(), patience, idle);
+        let mut lanes = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if lanes.closed {
+            drop(lanes);
+            return self.take();
+        }
+        Some(lanes.batch(0))
     }
 
     /// Lets nothing more in; what is in is still taken.
@@ -109,9 +122,9 @@ impl Lanes {
         self.urgent.is_empty() && self.normal.is_empty()
     }
 
-    fn batch(&mut self) -> Vec<Box<dyn Job>> {
+    fn batch(&mut self, records: usize) -> Vec<Box<dyn Job>> {
         let normal = self.normal.len().min(BATCH);
-        let records = self.records.len().min(RECORD_BATCH);
+        let records = self.records.len().min(records);
         let urgent = self.urgent.drain(..);
         urgent.chain(self.normal.drain(..normal)).chain(self.records.drain(..records)).collect()
     }

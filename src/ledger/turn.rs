@@ -3,7 +3,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::job::Job;
@@ -31,12 +30,35 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// How often a long replay says how far it is.
 const SIGN_OF_LIFE: Span = Span::seconds(3);
+/// How often room is looked for while the disk is full.
+const LOOK_FOR_ROOM: Span = Span::seconds(1);
+/// How long after a snapshot that failed none is tried. The log goes on without.
+const SNAPSHOT_PAUSE: Span = Span::minutes(5);
 
 pub(super) struct Sequencer {
-    pub(super) store: Box<dyn Store>,
-    pub(super) shared: Arc<Shared>,
+    store: Box<dyn Store>,
+    shared: Arc<Shared>,
     /// Events between snapshots.
-    pub(super) snapshot_every: u64,
+    snapshot_every: u64,
+    /// No snapshot before this boot time.
+    snapshot_after: Span,
+    full: Option<Full>,
+}
+
+/// The disk is full: the reserve is released, and only what may use it passes.
+struct Full {
+    told: Error,
+    /// Boot time at which room was last looked for.
+    looked: Span,
+}
+
+/// Why a turn came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    NotTaken(StoreError),
+    #[error(transparent)]
+    NotKept(#[from] CommitError),
 }
 
 /// However the sequencer ends, by a panic too: nobody waits for it, and nothing is allowed that it would record.
@@ -63,60 +85,129 @@ struct Draft {
 }
 
 impl Sequencer {
+    pub(super) fn new(store: Box<dyn Store>, shared: Arc<Shared>, snapshot_every: u64) -> Self {
+        Self { store, shared, snapshot_every, snapshot_after: Span::default(), full: None }
+    }
+
     /// Takes turns until the queue is closed and empty, or the ledger cannot be trusted any more.
     pub(super) fn run(mut self) {
         let _ending = Ending(Arc::clone(&self.shared));
-        while let Some(jobs) = self.shared.queue.take() {
-            self.turn(jobs, None);
+        while let Some(jobs) = self.work() {
+            self.turn(jobs);
+            if !self.shared.is_dead() {
+                self.snapshot_if_due();
+            }
             if self.shared.is_dead() {
                 break;
             }
-            self.snapshot_if_due();
         }
     }
 
-    fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>, forget: Option<Digest>) {
-        let decided = self.decide(&mut jobs);
-        Point::TurnTaken.reached();
-        let (draft, head, now) = match decided {
-            Ok(decided) => decided,
-            Err(error) => {
-                self.store.rollback();
-                tracing::error!(%error, "the turn could not be taken");
-                return self.give_back(jobs, &unavailable(&error.to_string()));
-            }
-        };
-        if draft.entries.is_empty() {
-            self.store.rollback();
-            jobs.into_iter().for_each(|job| job.settle());
+    /// The next batch; may be empty while the disk is full, since room comes back without anybody asking.
+    fn work(&mut self) -> Option<Vec<Box<dyn Job>>> {
+        let Some(full) = &self.full else { return self.shared.queue.take() };
+        let looked = full.looked;
+        let jobs = self.shared.queue.take_without_records(Duration::from_secs(1))?;
+        if jobs.is_empty() || self.boot().less(looked) >= LOOK_FOR_ROOM {
+            self.look_for_room();
+        }
+        Some(jobs)
+    }
+
+    fn turn(&mut self, jobs: Vec<Box<dyn Job>>) {
+        let mut jobs = self.admit(jobs);
+        if jobs.is_empty() {
             return;
         }
-        match self.keep(&draft, head, forget, now) {
-            Ok(()) => {
-                self.shared.failing.store(false, Ordering::SeqCst);
-                Point::Folded.reached();
-                self.shared.size.send_replace(head.size + draft.entries.len() as u64);
-                jobs.into_iter().for_each(|job| job.settle());
-            }
-            Err(error) => {
-                tracing::error!(%error, "a batch was not confirmed");
-                self.give_back(jobs, &unconfirmed(&error));
+        match self.attempt(&mut jobs, None) {
+            Ok(()) => jobs.into_iter().for_each(|job| job.settle()),
+            Err(failure) if self.store.is_full() && !self.shared.is_dead() => self.on_full_disk(jobs, &failure),
+            Err(failure) => {
+                let message = "the last turn failed; try again in a moment";
+                let trouble = Error::new(Code::Unavailable, "not_recording", message);
+                self.shared.set_trouble(Some(trouble), &failure);
+                if self.give_back(jobs, &failure.told()) {
+                    std::thread::sleep(RETRY_PAUSE);
+                }
             }
         }
     }
 
-    /// After a failed turn: who waits is told, and what was answered already waits for the next turn. Until
-    /// one succeeds, nothing more is answered that could not be recorded.
-    fn give_back(&self, jobs: Vec<Box<dyn Job>>, why: &Error) {
-        self.shared.failing.store(true, Ordering::SeqCst);
+    /// Decides a batch and makes it durable. After an error, nothing of it may be answered.
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>], forget: Option<Digest>) -> Result<(), Failure> {
+        let decided = self.decide(jobs);
+        Point::TurnTaken.reached();
+        if decided.as_ref().map_or(true, |(draft, ..)| draft.entries.is_empty()) {
+            self.store.rollback();
+            return decided.map(drop).map_err(Failure::NotTaken);
+        }
+        let (draft, head, now) = decided.map_err(Failure::NotTaken)?;
+        self.keep(&draft, head, forget, now)?;
+        self.shared.size.send_replace(head.size + draft.entries.len() as u64);
+        if self.full.is_none() {
+            self.shared.set_trouble(None, &"");
+        }
+        Point::Folded.reached();
+        Ok(())
+    }
+
+    /// While the disk is full, refuses what may not use the reserve. A ledger that closes tries everything once more.
+    fn admit(&self, jobs: Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        match &self.full {
+            Some(full) if !self.shared.queue.is_closed() => {
+                let (admitted, others) = jobs.into_iter().partition(|job| job.needs_no_room());
+                self.give_back(others, &full.told);
+                admitted
+            }
+            _ => jobs,
+        }
+    }
+
+    /// Gives up the reserve, and what may use it has its turn again.
+    fn on_full_disk(&mut self, jobs: Vec<Box<dyn Job>>, failure: &Failure) {
+        let was_full = self.full.is_some();
+        let told = self.fill(failure);
+        match was_full || self.shared.queue.is_closed() {
+            true => drop(self.give_back(jobs, &told)),
+            false => self.turn(jobs),
+        }
+    }
+
+    fn fill(&mut self, failure: &Failure) -> Error {
+        const WHAT: &str = "the disk is full; only revoking and halting work until there is room: free some space";
+        let told = Error::new(Code::Unavailable, "disk_full", format!("{WHAT} ({failure})"));
+        self.store.release_reserve();
+        self.shared.set_trouble(Some(told.clone()), failure);
+        self.full = Some(Full { told: told.clone(), looked: self.boot() });
+        told
+    }
+
+    fn look_for_room(&mut self) {
+        let boot = self.boot();
+        if self.store.retake_reserve() {
+            self.full = None;
+            self.shared.set_trouble(None, &"");
+        } else if let Some(full) = &mut self.full {
+            full.looked = boot;
+        }
+    }
+
+    fn boot(&self) -> Span {
+        self.shared.clock.read().boot
+    }
+
+    /// Who waits is told, and what was answered already waits for a turn that succeeds. Until one does, nothing
+    /// more is answered that could not be recorded. Whether something waits.
+    fn give_back(&self, jobs: Vec<Box<dyn Job>>, why: &Error) -> bool {
         let (records, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.is_record());
         waiting.into_iter().for_each(|job| refuse(job, why.clone()));
-        if self.shared.is_dead() || self.shared.queue.is_closed() {
+        let waits = !records.is_empty();
+        if waits && (self.shared.is_dead() || self.shared.queue.is_closed()) {
             tracing::error!(lost = records.len(), "decided calls are not in the log");
-        } else if !records.is_empty() {
-            self.shared.queue.put_back(records);
-            std::thread::sleep(RETRY_PAUSE);
+            return false;
         }
+        self.shared.queue.put_back(records);
+        waits
     }
 
     /// Takes the turn, learns what was missed, and decides each job over the state plus the batch so far.
@@ -203,22 +294,24 @@ impl Sequencer {
             let mark = memory.state.tables().snapshot;
             (memory.state.head() >= mark.map_or(0, |mark| mark.seq) + self.snapshot_every, mark.map(|mark| mark.digest))
         };
-        if due {
+        if due && self.full.is_none() && self.boot() >= self.snapshot_after {
             self.take_snapshot(old);
         }
     }
 
+    /// A snapshot that fails is no trouble: nobody waits for it, and smaller batches may pass.
     fn take_snapshot(&mut self, old: Option<Digest>) {
         let job = {
             let memory = self.shared.read();
             snapshot::job(&memory, self.shared.seeds.next())
         };
-        match job {
-            Ok(job) => {
-                Point::SnapshotBuilt.reached();
-                self.turn(vec![job], old);
-            }
-            Err(error) => tracing::error!(%error, "no snapshot was taken"),
+        Point::SnapshotBuilt.reached();
+        let taken = job.map_err(Failure::NotTaken).and_then(|job| self.attempt(&mut [job], old));
+        let Err(failure) = taken else { return };
+        self.snapshot_after = self.boot().plus(SNAPSHOT_PAUSE);
+        tracing::error!(error = %failure, again_after_s = SNAPSHOT_PAUSE.as_millis() / 1000, "no snapshot was taken");
+        if self.store.is_full() && !self.store.retake_reserve() {
+            self.fill(&failure);
         }
     }
 }
@@ -292,22 +385,18 @@ fn refuse(mut job: Box<dyn Job>, error: Error) {
     job.settle();
 }
 
-fn unavailable(why: &str) -> Error {
-    Error::new(
-        Code::Unavailable,
-        "not_recorded",
-        format!("nothing was answered because it could not be recorded: {why}"),
-    )
-}
-
-/// What was not kept is said not to be; what may have been kept is not called a failure.
-fn unconfirmed(error: &CommitError) -> Error {
-    match error {
-        CommitError::Failed(_) => unavailable(&error.to_string()),
-        CommitError::Unknown(_) | CommitError::Fatal(_) => {
-            let message = format!("it may or may not have been recorded, look before you try again: {error}");
-            Error::new(Code::Unavailable, "outcome_unknown", message)
-        }
+impl Failure {
+    /// What was not kept is said not to be; what may have been kept is not called a failure.
+    fn told(&self) -> Error {
+        let (reason, what) = match self {
+            Self::NotTaken(_) | Self::NotKept(CommitError::Failed(_)) => {
+                ("not_recorded", "nothing was answered because it could not be recorded")
+            }
+            Self::NotKept(CommitError::Unknown(_) | CommitError::Fatal(_)) => {
+                ("outcome_unknown", "it may or may not have been recorded, look before you try again")
+            }
+        };
+        Error::new(Code::Unavailable, reason, format!("{what}: {self}"))
     }
 }
 

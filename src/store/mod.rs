@@ -3,6 +3,7 @@
 //! A store keeps bytes in order and says honestly what became of a commit. It knows no events.
 
 pub mod crash;
+mod reserve;
 mod sqlite;
 
 pub use sqlite::Sqlite;
@@ -75,6 +76,15 @@ pub trait Store: Send {
     /// # Errors
     /// The store cannot be read.
     fn contains(&mut self, batch: BatchId, after: u64) -> Result<bool, StoreError>;
+
+    /// Whether a turn failed because the disk is full, and room has not been found since.
+    fn is_full(&self) -> bool;
+
+    /// Gives up the room that was kept for what ends or halts something, so that it can be written.
+    fn release_reserve(&mut self);
+
+    /// Takes that room again. Outside a turn. False if it is not there: then the disk is full still.
+    fn retake_reserve(&mut self) -> bool;
 
     /// A way to read what is durable, beside the turns.
     ///

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use rusqlite::{Connection, OptionalExtension, ffi, params};
 
 use super::crash::Point;
+use super::reserve::{self, Reserve};
 use super::{Batch, BatchId, CommitError, Head, Reader, Store, StoreError};
 use crate::domain::digest::Digest;
 use crate::merkle::{Frontier, Hash};
@@ -25,6 +26,8 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
+    reserve: Reserve,
+    is_full: bool,
     // Dropped last: the directory is let go when the database is closed.
     _lock: Lock,
 }
@@ -45,41 +48,56 @@ impl Sqlite {
     /// Opens or creates the store in `directory`, and locks the directory.
     ///
     /// # Errors
-    /// Another broker has it, it is of a newer version or another program, or the disk says no.
+    /// Another broker has it, it is of a newer version or another program, or the disk is full or says no.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let lock = lock(directory)?;
+        let reserve = Reserve::take(directory).map_err(|error| match reserve::is_full(&error) {
+            true => full(directory, error),
+            false => StoreError::new(format!("keeping room in {}", directory.display()), error),
+        })?;
         let path = directory.join("ledger.db");
-        // SQLite would make the file with the umask's mode; its journal files take over the mode of this one.
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed(format!("opening {}", path.display())))?;
-        let is_new = is_new(&path)?;
-        let connection = connect(&path)?;
-        if is_new {
-            create(&connection).map_err(failed(format!("creating {}", path.display())))?;
-        }
-        // A file whose name is not on disk yet is lost with the power, however well it was synced.
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(failed("syncing the data directory"))?;
-        Ok(Self { connection, path, _lock: lock })
+        let connection = prepare(directory, &path);
+        let connection = connection.map_err(|error| match reserve.is_all_there_is() {
+            true => full(directory, error),
+            false => error,
+        })?;
+        Ok(Self { connection, path, reserve, is_full: false, _lock: lock })
     }
+}
+
+fn prepare(directory: &Path, path: &Path) -> Result<Connection, StoreError> {
+    // SQLite would make the file with the umask's mode; its journal files take over the mode of this one.
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed(format!("opening {}", path.display())))?;
+    let is_new = is_new(path)?;
+    let connection = connect(path)?;
+    if is_new {
+        create(&connection).map_err(failed(format!("creating {}", path.display())))?;
+    }
+    // A file whose name is not on disk yet is lost with the power, however well it was synced.
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("syncing the data directory"))?;
+    Ok(connection)
+}
+
+fn full(directory: &Path, why: impl std::fmt::Display) -> StoreError {
+    let doing = format!("opening {}", directory.display());
+    StoreError::new(doing, format!("its disk is full; free some space there, or keep the data elsewhere ({why})"))
 }
 
 fn lock(directory: &Path) -> Result<Lock, StoreError> {
     let path = directory.join("lock");
     let doing = format!("locking {}", path.display());
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed(doing.clone()))?;
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(|error| {
+        match reserve::is_full(&error) {
+            true => full(directory, error),
+            false => StoreError::new(doing.clone(), error),
+        }
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => {
@@ -155,7 +173,8 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
 
 impl Store for Sqlite {
     fn begin(&mut self) -> Result<Head, StoreError> {
-        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed("taking the turn"))?;
+        let begun = self.connection.execute_batch("BEGIN IMMEDIATE");
+        begun.map_err(|error| self.noted("taking the turn of", error))?;
         let head = self.connection.prepare_cached("SELECT size, root, snapshot FROM head").and_then(|mut statement| {
             statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))
         });
@@ -178,15 +197,16 @@ impl Store for Sqlite {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        self.write(batch).map_err(failed("appending"))?;
+        self.write(batch).map_err(|error| self.noted("appending to", error))?;
         Point::Appended.reached();
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), CommitError> {
         let Err(error) = self.connection.execute_batch("COMMIT") else { return Ok(()) };
-        let why = error.to_string();
-        if matches!(extended(&error), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
+        let code = extended(&error);
+        let why = self.noted("committing to", error).to_string();
+        if matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)) {
             return Err(CommitError::Fatal(why));
         }
         if self.connection.is_autocommit() {
@@ -213,6 +233,27 @@ impl Store for Sqlite {
             .map_err(failed("looking for a batch"))
     }
 
+    fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    fn release_reserve(&mut self) {
+        if let Err(error) = self.reserve.release() {
+            tracing::error!(%error, "the room that is kept for revokes could not be given up");
+        }
+    }
+
+    fn retake_reserve(&mut self) -> bool {
+        self.release_reserve();
+        // A batch that did not fit has left its pages in the write-ahead log, which never shrinks by itself. What is
+        // kept in it has to go to the database first, and takes room there.
+        let shrunk = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let taken = self.reserve.retake();
+        tracing::debug!(?shrunk, ?taken, "looked for room");
+        self.is_full = taken.is_err();
+        !self.is_full
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         Ok(Box::new(SqliteReader(Mutex::new(connect(&self.path)?))))
     }
@@ -223,6 +264,17 @@ impl Store for Sqlite {
 }
 
 impl Sqlite {
+    /// An error of a turn. Whether the disk is full is not always in it: a quota, or the index of the write-ahead log
+    /// that cannot grow, is a plain I/O error.
+    fn noted(&mut self, doing: &str, error: rusqlite::Error) -> StoreError {
+        self.is_full |= match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => true,
+            Some(rusqlite::ErrorCode::SystemIoFailure) => self.reserve.is_all_there_is(),
+            _ => false,
+        };
+        StoreError::new(format!("{doing} {}", self.path.display()), error)
+    }
+
     fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
         let moved = self
             .connection

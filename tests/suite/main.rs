@@ -33,6 +33,7 @@ mod enrol_again;
 mod expiry;
 mod extension;
 mod fold;
+mod full_disk;
 mod heavy;
 mod idempotency;
 mod identity;

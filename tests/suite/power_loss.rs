@@ -122,7 +122,11 @@ fn acknowledged_is_kept_when_the_power_fails() {
         let rounds = rounds.into_inner().unwrap();
         assert!(is_telling(&rounds), "{rounds:?}");
         history.extend(rounds);
-        assert_eq!(disk.fail(), ["ledger.db", "ledger.db-wal", "lock", "master.key"], "files that were synced");
+        assert_eq!(
+            disk.fail(),
+            ["ledger.db", "ledger.db-wal", "lock", "master.key", "reserve"],
+            "files that were synced"
+        );
         broker = disk.start();
     }
 }

@@ -53,7 +53,7 @@ fn files_are_for_their_owner_alone() {
         seen.push(entry.file_name().into_string().unwrap());
     }
     seen.sort();
-    assert_eq!(seen, ["ledger.db", "ledger.db-shm", "ledger.db-wal", "lock"]);
+    assert_eq!(seen, ["ledger.db", "ledger.db-shm", "ledger.db-wal", "lock", "reserve"]);
 }
 
 #[test]

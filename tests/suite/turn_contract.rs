@@ -200,6 +200,18 @@ impl Store for Shared {
     fn contains(&mut self, batch: BatchId, after: u64) -> Result<bool, StoreError> {
         self.0.lock().unwrap().contains(batch, after)
     }
+    fn is_full(&self) -> bool {
+        self.0.lock().unwrap().is_full()
+    }
+
+    fn release_reserve(&mut self) {
+        self.0.lock().unwrap().release_reserve();
+    }
+
+    fn retake_reserve(&mut self) -> bool {
+        self.0.lock().unwrap().retake_reserve()
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         self.0.lock().unwrap().reader()
     }

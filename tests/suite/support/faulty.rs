@@ -48,6 +48,9 @@ impl Fault {
     }
 }
 
+/// Batches that fit into the reserve.
+pub const RESERVE: u64 = 3;
+
 /// Where a turn can be made to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -76,6 +79,19 @@ struct Plan {
     hold: Option<Stage>,
     waiting: bool,
     commits: u64,
+    disk: Disk,
+}
+
+/// How full the disk is.
+#[derive(Default)]
+struct Disk {
+    full: bool,
+    noticed: bool,
+    /// Batches that fit into the reserve, once it is released.
+    released: Option<u64>,
+    /// Larger bodies do not fit, though the disk is not full.
+    no_blobs: bool,
+    refused: u64,
 }
 
 impl Faulty {
@@ -96,6 +112,26 @@ impl Control {
     /// After an unknown commit, so many attempts to settle it fail.
     pub fn unsettled(&self, times: u32) {
         self.plan().unsettled = times;
+    }
+
+    /// From now on the disk is full, or has room again.
+    pub fn fill(&self, full: bool) {
+        self.plan().disk.full = full;
+    }
+
+    /// From now on there is no room for a larger body: no snapshot fits.
+    pub fn no_room_for_blobs(&self) {
+        self.plan().disk.no_blobs = true;
+    }
+
+    /// Batches for which there was no room.
+    pub fn refused(&self) -> u64 {
+        self.plan().disk.refused
+    }
+
+    /// Whether the reserve is given up.
+    pub fn has_released(&self) -> bool {
+        self.plan().disk.released.is_some()
     }
 
     /// Whether what it was told to do has happened.
@@ -147,6 +183,20 @@ impl Control {
     }
 }
 
+impl Disk {
+    fn take(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        let fits = !self.no_blobs || batch.blobs.is_empty();
+        let reserved = self.released.is_some_and(|left| left > 0);
+        if fits && (!self.full || reserved) {
+            self.released = self.released.map(|left| left.saturating_sub(u64::from(self.full)));
+            return Ok(());
+        }
+        self.noticed = true;
+        self.refused += 1;
+        Err(StoreError::new("appending", "there is no room"))
+    }
+}
+
 impl Store for Faulty {
     fn begin(&mut self) -> Result<Head, StoreError> {
         self.control.pass(Stage::Begin);
@@ -169,6 +219,7 @@ impl Store for Faulty {
     }
 
     fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.control.plan().disk.take(batch)?;
         match self.control.due(&[Fault::Append]) {
             Some(_) => Err(StoreError::new("appending", "it was told to fail")),
             None => self.inner.append(batch),
@@ -207,6 +258,20 @@ impl Store for Faulty {
 
     fn contains(&mut self, batch: BatchId, after: u64) -> Result<bool, StoreError> {
         self.inner.contains(batch, after)
+    }
+
+    fn is_full(&self) -> bool {
+        self.control.plan().disk.noticed
+    }
+
+    fn release_reserve(&mut self) {
+        self.control.plan().disk.released.get_or_insert(RESERVE);
+    }
+
+    fn retake_reserve(&mut self) -> bool {
+        let disk = &mut self.control.plan().disk;
+        (disk.noticed, disk.released) = if disk.full { (true, disk.released) } else { (false, None) };
+        !disk.full
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {

@@ -101,6 +101,18 @@ impl Store for Gated {
         self.inner.contains(batch, after)
     }
 
+    fn is_full(&self) -> bool {
+        self.inner.is_full()
+    }
+
+    fn release_reserve(&mut self) {
+        self.inner.release_reserve();
+    }
+
+    fn retake_reserve(&mut self) -> bool {
+        self.inner.retake_reserve()
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         self.inner.reader()
     }

@@ -107,6 +107,16 @@ impl Store for Memory {
         Ok(self.draft()?.log.iter().skip(after as usize).any(|(id, _)| *id == batch))
     }
 
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    fn release_reserve(&mut self) {}
+
+    fn retake_reserve(&mut self) -> bool {
+        true
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         Ok(Box::new(self.disk.clone()))
     }
