@@ -29,6 +29,8 @@ pub mod edge;
 pub mod format;
 #[cfg(feature = "broker")]
 pub mod ledger;
+#[cfg(feature = "broker")]
+pub mod measure;
 pub mod merkle;
 #[cfg(feature = "broker")]
 pub mod server;
@@ -47,13 +49,15 @@ pub const EDGES: &[(&str, &[&str])] = &[
     // one file per noun: ordinary clients of the gRPC interface
     ("cli", &["server", "client", "wire", "format"]),
     // the only place that builds concrete parts: listeners, TLS, tasks, drain
-    ("server", &["edge", "broker", "ledger", "store", "client", "attest"]),
+    ("server", &["edge", "broker", "ledger", "store", "client", "attest", "measure"]),
     // gRPC and HTTPS: translate, nothing else
-    ("edge", &["broker", "attest", "wire", "format"]),
+    ("edge", &["broker", "attest", "wire", "format", "measure"]),
     // use cases: prepare, submit, sign; no rules of their own
     ("broker", &["ledger", "sign", "verifier", "format", "store", "merkle"]),
     // turn, view, snapshot; events are stored as the protobuf that `wire` makes of them
-    ("ledger", &["store", "merkle", "wire"]),
+    ("ledger", &["store", "merkle", "wire", "measure"]),
+    // the names of what is measured; labels are words of the source
+    ("measure", &[]),
     // the log's home: one contract, one test suite
     ("store", &["merkle"]),
     // connect, identity, refusals

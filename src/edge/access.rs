@@ -9,7 +9,9 @@ use tonic::Status;
 use tonic::service::Routes;
 use tracing::Instrument as _;
 
-use super::drain::{Drain, UnderWay};
+use super::drain::Drain;
+use super::fault::Place;
+use super::metrics;
 use crate::attest::{PeerCertificate, mtls};
 use crate::broker::{Asked, Broker};
 use crate::domain::agent::{AgentStatus, Kind};
@@ -109,42 +111,53 @@ pub(super) fn guard(routes: Routes, broker: Arc<Broker>, drain: Drain) -> Routes
     Routes::from(routes.into_axum_router().layer(axum::middleware::from_fn_with_state((broker, drain), enter)))
 }
 
-async fn enter(State((broker, drain)): State<(Arc<Broker>, Drain)>, mut request: Request, next: Next) -> Response {
+async fn enter(State((broker, drain)): State<(Arc<Broker>, Drain)>, request: Request, next: Next) -> Response {
     let request_id = request_id(&broker);
     let rpc: String = request.uri().path().chars().take(80).collect();
-    let admitted = admit(&broker, &rpc, request.extensions().get::<PeerCertificate>());
     let span = tracing::info_span!("rpc", request_id, rpc);
-    let response = match admitted {
-        Ok(caller) => {
-            span.in_scope(|| tracing::debug!(caller = %caller.actor(), "admitted"));
-            request.extensions_mut().insert(Asked { caller, request_id: request_id.clone() });
-            drain.response(run(drain.request(request), next, drain.begin()).instrument(span).await)
-        }
-        Err(error) => {
-            span.in_scope(|| tracing::info!(reason = error.reason, "refused: {error}"));
-            Status::from(error).into_http()
-        }
-    };
-    tagged(response, &request_id)
+    let answer = answer(broker, drain, request_id.clone(), rpc, request, next);
+    tagged(run(answer.instrument(span.clone())).instrument(span).await, &request_id)
 }
 
-/// In a task of its own: a caller that hangs up cannot stop a request half way, and a panic ends only it.
+/// In a task of its own: a caller that hangs up cannot stop it half way, and a panic ends only it.
 #[expect(clippy::disallowed_methods, reason = "the one place where a request gets its task; it ends by itself")]
-async fn run(request: Request, next: Next, under_way: UnderWay) -> Response {
-    let answering = async move {
-        let response = next.run(request).await;
-        drop(under_way);
-        response
-    };
-    tokio::spawn(answering.in_current_span()).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request failed");
+async fn run(answer: impl Future<Output = Response> + Send + 'static) -> Response {
+    tokio::spawn(answer).await.unwrap_or_else(|_| {
+        // What it panicked with may hold what the caller sent: the hook has logged the place.
         Status::from(Error::new(Code::Internal, "panicked", "the broker failed on this request; report it")).into_http()
     })
 }
 
+async fn answer(
+    broker: Arc<Broker>,
+    drain: Drain,
+    request_id: String,
+    rpc: String,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let row = row_of(&rpc);
+    let mut measured = metrics::Rpc::begin(row.as_ref().ok().map(|row| row.rpc));
+    let peer = request.extensions().get::<PeerCertificate>();
+    let response = match row.and_then(|row| admit(&broker, row, peer)) {
+        Ok(caller) => {
+            tracing::debug!(caller = %caller.actor(), "admitted");
+            request.extensions_mut().insert(Asked { caller, request_id });
+            let _under_way = drain.begin();
+            drain.response(next.run(drain.request(request)).await)
+        }
+        Err(error) => {
+            metrics::not_admitted(error.reason);
+            Status::from(error).into_http()
+        }
+    };
+    measured.answered(&response);
+    response
+}
+
 /// Who calls, if the table lets them.
-fn admit(broker: &Broker, rpc: &str, peer: Option<&PeerCertificate>) -> Result<Caller, Error> {
-    let row = row_of(rpc)?;
+fn admit(broker: &Broker, row: &Row, peer: Option<&PeerCertificate>) -> Result<Caller, Error> {
+    Place::Access.reached();
     if row.strangers {
         // Nothing here rests on a certificate, and what was not checked does not stand in the log as an actor.
         return Ok(Caller::Stranger);

@@ -4,15 +4,11 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{event, given, grant};
 use super::{Edge, open, tail};
-use crate::broker::EventFilter;
-use crate::domain::agent::AgentStatus;
-use crate::domain::certificate::Certificate;
-use crate::domain::decide::judge;
+use crate::broker::{EventFilter, Live};
 use crate::domain::error::Error;
 use crate::domain::event::Body;
-use crate::domain::grant::{Credential, Grant, GrantState, Task};
+use crate::domain::grant::{Grant, GrantState};
 use crate::domain::time::Timestamp;
-use crate::domain::view::View;
 use crate::wire::v1::{self, audit_server::Audit, status_server};
 
 /// On what every grant rests, until policies are data.
@@ -97,7 +93,6 @@ impl Edge {
 impl status_server::Status for Edge {
     async fn get(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::GetStatusResponse>, Status> {
         let ledger = self.0.ledger();
-        let now = ledger.now();
         let (size, root) = ledger.checkpoint();
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -107,27 +102,15 @@ impl status_server::Status for Edge {
             store: ledger.store_name().to_owned(),
             seq: size,
             freshness_ms: 0,
-            live: Some(self.aside(move |broker| broker.ledger().view(|view| live(&view, now))).await?),
+            live: Some(self.aside(|broker| live(&broker.live())).await?),
             checkpoint: Some(v1::Checkpoint { size, root: root.to_string() }),
         }))
     }
 }
 
-fn live(view: &View<'_>, now: Timestamp) -> v1::Live {
-    let active =
-        |grant: &&Grant| view.standing(grant.id, now).is_some_and(|standing| standing.state == GrantState::Active);
-    let usable =
-        |one: &&Certificate| one.grant.is_some() && judge(view, now, Credential::Certificate(one.id), None).allowed;
-    let open = |task: &&Task| view.task_state(task, now) == GrantState::Active;
-    v1::Live {
-        agents: view.agents().filter(|agent| agent.status == AgentStatus::Active).count() as u64,
-        tasks: view.tasks().filter(open).count() as u64,
-        grants: view.grants().filter(active).count() as u64,
-        tokens: view.tokens().filter(|token| judge(view, now, Credential::Token(token.id), None).allowed).count()
-            as u64,
-        certificates: view.certificates().filter(usable).count() as u64,
-        leases: 0,
-    }
+fn live(live: &Live) -> v1::Live {
+    let Live { agents, tasks, grants, tokens, certificates, identities: _ } = *live;
+    v1::Live { agents, tasks, grants, tokens, certificates, leases: 0 }
 }
 
 /// A word that no event bears would find nothing, and read as if nothing had happened.

@@ -1,13 +1,15 @@
-//! The HTTPS pages that anybody may read: keys, trust bundle, health.
+//! The HTTPS pages that anybody may read: keys, trust bundle, health, measurements.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::broker::Broker;
+use super::fault::Place;
+use super::metrics::Scrape;
 use crate::domain::key::Purpose;
 use crate::format::bundle;
 
@@ -19,31 +21,50 @@ const NO_CRL: &str =
     "no revocation list is published yet; ask at each call: `Decisions.Authorize` over gRPC, or `belay authorize`\n";
 
 /// The router of the HTTPS listener.
-pub fn pages(broker: Arc<Broker>) -> axum::Router {
+pub fn pages(scrape: Scrape) -> axum::Router {
     axum::Router::new()
         .route("/.well-known/jwks.json", get(jwks))
         .route("/bundle", get(trust_bundle))
         .route("/crl", get(|| async { (StatusCode::NOT_FOUND, NO_CRL) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(broker)
+        .route("/metrics", get(measurements))
+        .layer(axum::middleware::from_fn(contain))
+        .with_state(Arc::new(scrape))
 }
 
-async fn jwks(State(broker): State<Arc<Broker>>) -> Response {
-    let keys = broker.accepted_keys(&[Purpose::Token]);
+/// In a task of its own: a page that panics does not take along what else its connection carries.
+#[expect(clippy::disallowed_methods, reason = "a page's own task; it ends by itself, and its caller with it")]
+async fn contain(request: Request, next: Next) -> Response {
+    let page = tokio::spawn(async {
+        Place::Page.reached();
+        next.run(request).await
+    });
+    page.await.unwrap_or_else(|_| {
+        (StatusCode::INTERNAL_SERVER_ERROR, "the broker failed on this request; report it\n").into_response()
+    })
+}
+
+async fn measurements(State(scrape): State<Arc<Scrape>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], scrape.read().await.to_string())
+        .into_response()
+}
+
+async fn jwks(State(scrape): State<Arc<Scrape>>) -> Response {
+    let keys = scrape.broker().accepted_keys(&[Purpose::Token]);
     json(&bundle::jwks(keys.iter().map(|key| (key.kid.as_str(), key.public.as_slice()))))
 }
 
-async fn trust_bundle(State(broker): State<Arc<Broker>>) -> Response {
-    let (authorities, sequence) = broker.trust();
+async fn trust_bundle(State(scrape): State<Arc<Scrape>>) -> Response {
+    let (authorities, sequence) = scrape.broker().trust();
     match bundle::trust_bundle(authorities.iter().map(Vec::as_slice), sequence, REFRESH) {
         Ok(bundle) => json(&bundle),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-async fn ready(State(broker): State<Arc<Broker>>) -> Response {
-    match broker.ledger().check_ready() {
+async fn ready(State(scrape): State<Arc<Scrape>>) -> Response {
+    match scrape.broker().ledger().check_ready() {
         Ok(()) => "ready\n".into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {error}\n", error.reason)).into_response(),
     }

@@ -4,9 +4,11 @@ pub mod access;
 mod audit;
 mod convert;
 mod drain;
+pub mod fault;
 mod grants;
 mod http;
 mod identity;
+mod metrics;
 mod operators;
 mod status;
 mod summary;
@@ -21,7 +23,9 @@ use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 pub use drain::Drain;
+use fault::Place;
 pub use http::pages;
+pub use metrics::Scrape;
 
 use crate::broker::{Asked, Broker};
 use crate::domain::error::{Code, Error};
@@ -49,7 +53,13 @@ impl Edge {
         let failed = || Error::new(Code::Internal, "panicked", "this could not be read; report it");
         let _turn = self.1.acquire().await.map_err(|_| failed())?;
         let broker = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || read(&broker)).await.map_err(|_| failed())
+        let span = tracing::Span::current();
+        let read = move || {
+            let _request = span.entered();
+            Place::Aside.reached();
+            read(&broker)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| failed())
     }
 }
 
@@ -82,6 +92,7 @@ pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>, drain: &D
 
 /// A request as the access table let it through: who asks, and what.
 fn open<T>(request: tonic::Request<T>) -> Result<(Asked, T), Error> {
+    Place::Handler.reached();
     let (_, extensions, body) = request.into_parts();
     let asked = extensions.get::<Asked>().cloned();
     let asked =

@@ -17,9 +17,13 @@ impl From<Error> for Status {
             Code::Unavailable => Rpc::Unavailable,
             Code::Internal => Rpc::Internal,
         };
-        if code == Rpc::Internal {
-            tracing::error!(reason = error.reason, "{error}");
+        match code {
+            Rpc::Internal => tracing::error!(reason = error.reason, "{error}"),
+            // What is not well formed is quoted to whoever sent it, and to nobody else: it may be a secret out of place.
+            Rpc::InvalidArgument => tracing::info!(reason = error.reason, field = error.field, "refused"),
+            _ => tracing::info!(reason = error.reason, "refused: {error}"),
         }
+        super::metrics::refused(error.reason);
         let metadata = error.field.map(|field| ("field".to_owned(), field.to_owned()));
         let details = ErrorDetails::with_error_info(
             error.reason,

@@ -4,12 +4,13 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::{audience, line};
-use super::{Edge, open};
+use super::{Edge, metrics, open};
 use crate::broker::{SignedToken, idempotency};
 use crate::domain::decide::{Effect, EffectState, IssueToken, Revoke};
 use crate::domain::error::Error;
 use crate::domain::event::CutCounts;
 use crate::domain::scope::Call;
+use crate::measure::Stopwatch;
 use crate::wire::v1::{self, decisions_server::Decisions, revocations_server::Revocations, tokens_server::Tokens};
 
 #[tonic::async_trait]
@@ -50,7 +51,9 @@ impl Decisions for Edge {
     ) -> Result<Response<v1::AuthorizeResponse>, Status> {
         let (asked, body) = open(request)?;
         let call = Call::parse(&body.tool, &body.action, &body.resource)?;
+        let since = Stopwatch::start();
         let authorized = self.0.authorize(&asked, &body.token, call);
+        metrics::decided(&authorized, since);
         let verdict = authorized.verdict;
         let reason = |reason: crate::domain::decide::Reason| v1::Reason {
             code: reason.code.to_owned(),
@@ -77,7 +80,12 @@ impl Revocations for Edge {
                 let asked = asked.clone();
                 self.aside(move |broker| broker.peek(&asked, &command)).await??
             }
-            false => self.0.submit(&asked, command).await?,
+            false => {
+                let since = Stopwatch::start();
+                let revoked = self.0.submit(&asked, command).await?;
+                metrics::revoked(since);
+                revoked
+            }
         };
         let revocation = revoked.revocation;
         let CutCounts { grants, tokens, certificates, leases } = revocation.cut;

@@ -5,6 +5,7 @@
 
 mod clock;
 mod job;
+mod metrics;
 mod queue;
 mod seed;
 mod snapshot;

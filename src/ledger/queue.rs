@@ -27,6 +27,17 @@ pub(super) enum Lane {
     Record,
 }
 
+impl Lane {
+    /// Its name.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+            Self::Record => "record",
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Queue {
     lanes: Mutex<Lanes>,
@@ -60,6 +71,16 @@ impl Queue {
         waiting.push_back(job);
         self.arrived.notify_one();
         Ok(())
+    }
+
+    /// How many wait in a lane, and how many may.
+    pub(super) fn length(&self, lane: Lane) -> (usize, usize) {
+        let lanes = self.lock();
+        match lane {
+            Lane::Urgent => (lanes.urgent.len(), URGENT),
+            Lane::Normal => (lanes.normal.len(), NORMAL),
+            Lane::Record => (lanes.records.len(), RECORDS),
+        }
     }
 
     /// Puts records back in front, in their order: they tell of answers that have left.

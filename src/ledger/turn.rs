@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::Job;
+use super::metrics::{self, Tally};
 use super::steady::Moment;
 use super::{Memory, Shared, damaged, snapshot};
 use crate::domain::MAX_EVENT;
@@ -16,6 +17,7 @@ use crate::domain::fold::fold;
 use crate::domain::state::Delta;
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::view::View;
+use crate::measure::{COMMIT_SECONDS, Stopwatch};
 use crate::merkle::{Frontier, leaf_hash};
 use crate::store::crash::Point;
 use crate::store::{Batch, BatchId, CommitError, Head, Store, StoreError};
@@ -82,6 +84,7 @@ struct Draft {
     frontier: Frontier,
     blobs: Vec<(Digest, Vec<u8>)>,
     snapshot: Option<u64>,
+    tally: Tally,
 }
 
 impl Sequencer {
@@ -119,7 +122,12 @@ impl Sequencer {
         if jobs.is_empty() {
             return;
         }
-        match self.attempt(&mut jobs, None) {
+        let _measured = metrics::Turn::of(&jobs);
+        let outcome = self.attempt(&mut jobs, None);
+        if let Err(failure) = &outcome {
+            metrics::turn_failed(failure.stage());
+        }
+        match outcome {
             Ok(()) => jobs.into_iter().for_each(|job| job.settle()),
             Err(failure) if self.store.is_full() && !self.shared.is_dead() => self.on_full_disk(jobs, &failure),
             Err(failure) => {
@@ -206,6 +214,7 @@ impl Sequencer {
             tracing::error!(lost = records.len(), "decided calls are not in the log");
             return false;
         }
+        metrics::returned(records.len());
         self.shared.queue.put_back(records);
         waits
     }
@@ -227,7 +236,8 @@ impl Sequencer {
             match decided.unwrap_or_else(|_| {
                 Err(Error::new(Code::Internal, "panicked", "the broker failed on this request; report it"))
             }) {
-                Ok((own, entries, snapshot)) => {
+                Ok((own, entries, snapshot, tally)) => {
+                    draft.tally.merge(tally);
                     draft.blobs.extend(job.blobs());
                     draft.overlay.merge(own);
                     entries.iter().for_each(|entry| draft.frontier.push(leaf_hash(entry)));
@@ -251,6 +261,7 @@ impl Sequencer {
             forget,
             head: Head { size, root: draft.frontier.root(), snapshot: draft.snapshot.unwrap_or(head.snapshot) },
         };
+        let writing = Stopwatch::start();
         if let Err(error) = self.store.append(&batch) {
             self.store.rollback();
             return Err(CommitError::Failed(error.to_string()));
@@ -264,6 +275,8 @@ impl Sequencer {
             }
             Err(error @ CommitError::Failed(_)) => return Err(error),
         }
+        writing.record(&COMMIT_SECONDS, &[]);
+        draft.tally.count();
         Point::Committed.reached();
         let mut memory = self.shared.write();
         memory.state.apply(draft.overlay.clone(), size, now);
@@ -316,16 +329,17 @@ impl Sequencer {
     }
 }
 
-type Decided = (Delta, Vec<Vec<u8>>, Option<u64>);
+type Decided = (Delta, Vec<Vec<u8>>, Option<u64>, Tally);
 
 fn decide_one(memory: &Memory, draft: &Draft, job: &mut dyn Job, now: Timestamp) -> Result<Decided, Error> {
     let first = memory.state.head() + draft.entries.len() as u64;
     let mut own = Delta::default();
-    let (mut encoded, mut snapshot) = (Vec::new(), None);
+    let (mut encoded, mut snapshot, mut tally) = (Vec::new(), None, Tally::default());
     let view = View::over(&memory.state, &draft.overlay, &own, first);
     for entry in job.decide(view, now) {
         let seq = first + encoded.len() as u64 + 1;
         encoded.push(encode(&entry)?);
+        tally.note(&entry);
         let view = View::over(&memory.state, &draft.overlay, &own, seq - 1);
         let delta =
             fold(&view, seq, &entry).map_err(|error| Error::new(Code::Internal, "unfit_event", error.to_string()))?;
@@ -334,7 +348,7 @@ fn decide_one(memory: &Memory, draft: &Draft, job: &mut dyn Job, now: Timestamp)
             snapshot = Some(seq);
         }
     }
-    Ok((own, encoded, snapshot))
+    Ok((own, encoded, snapshot, tally))
 }
 
 fn encode(entry: &Entry) -> Result<Vec<u8>, Error> {
@@ -386,6 +400,14 @@ fn refuse(mut job: Box<dyn Job>, error: Error) {
 }
 
 impl Failure {
+    /// Which half of the turn came to nothing, as it is measured.
+    fn stage(&self) -> &'static str {
+        match self {
+            Self::NotTaken(_) => "taken",
+            Self::NotKept(_) => "kept",
+        }
+    }
+
     /// What was not kept is said not to be; what may have been kept is not called a failure.
     fn told(&self) -> Error {
         let (reason, what) = match self {

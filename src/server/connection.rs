@@ -13,20 +13,23 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::metrics;
 use crate::attest::PeerCertificate;
+use crate::measure::Held;
 
 /// A connection after its handshake.
 pub struct Connection {
     pub(super) stream: TlsStream<TcpStream>,
     peer: PeerCertificate,
+    _open: Held,
 }
 
 impl Connection {
     /// Wraps a stream whose handshake is done.
-    pub(super) fn new(stream: TlsStream<TcpStream>, addr: SocketAddr) -> Self {
+    pub(super) fn new(stream: TlsStream<TcpStream>, addr: SocketAddr, listener: &'static str) -> Self {
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = leaf.map(|der| Arc::new(der.to_vec()));
-        Self { stream, peer: PeerCertificate { certificate, addr } }
+        Self { stream, peer: PeerCertificate { certificate, addr }, _open: metrics::open(listener) }
     }
 
     /// Who is at the other end.

@@ -6,6 +6,7 @@ mod config;
 pub mod connection;
 mod dev;
 pub mod listen;
+mod metrics;
 mod names;
 pub mod task;
 pub mod tls;
@@ -28,6 +29,7 @@ use crate::broker::{Broker, Foundation};
 use crate::domain::error::{Code, Error};
 use crate::edge;
 use crate::ledger::{Seeds, SystemClock};
+use crate::measure::Exporter;
 use crate::store::Sqlite;
 use listen::Listener;
 
@@ -75,6 +77,8 @@ pub fn serve(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
 
 async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Result<()> {
     let Options { config, dev_home } = options;
+    let exporter = Exporter::install()?;
+    metrics::watch_panics();
     // Taken before anybody can know that the broker is there: who was told that it is ready may stop it at once.
     let signals = Signals::take()?;
     let (grpc, http) = (listen::bind(config.grpc)?, listen::bind(config.http)?);
@@ -87,8 +91,8 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let authorities: Vec<_> = broker.trust().0.into_iter().map(CertificateDer::from).collect();
     let stop = watch::Sender::new(false);
     let time = Arc::new(tls::LedgerTime(Arc::clone(broker.ledger())));
-    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authorities, time)?)?;
-    let http = Listener::new(http, tls::https(Arc::clone(&identity))?)?;
+    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authorities, time)?)?.named("grpc");
+    let http = Listener::new(http, tls::https(Arc::clone(&identity))?)?.named("https");
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let drain = edge::Drain::new(stop.subscribe());
@@ -99,13 +103,15 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_routes(routes)
         .serve_with_incoming_shutdown(grpc.accept_until(told(&stop)), told(&stop));
-    let http = axum::serve(http.accept_until(told(&stop)), edge::pages(Arc::clone(&broker)));
+    let scrape = edge::Scrape::new(Arc::clone(&broker), exporter.clone(), config.data.clone());
+    let http = axum::serve(http.accept_until(told(&stop)), edge::pages(scrape));
     let http = http.with_graceful_shutdown(told(&stop)).into_future();
     let mut listeners = JoinSet::new();
     listeners.spawn(async { grpc.await.map_err(|error| error.to_string()) });
     listeners.spawn(async { http.await.map_err(|error| error.to_string()) });
     let upkeep =
         task::spawn(upkeep(Arc::clone(&broker), config.clone(), dev_home.clone(), identity, [grpc_at, http_at]));
+    let tidy = task::spawn(metrics::tidy(exporter));
     ready(&Ready {
         grpc: grpc_at,
         http: http_at,
@@ -122,6 +128,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     stop.send_replace(true);
     upkeep.abort();
+    tidy.abort();
     let finished = async { while listeners.join_next().await.is_some() {} };
     let settled = async {
         drain.settled().await;
@@ -217,14 +224,28 @@ async fn upkeep(
 ) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        if let Err(error) = names::renew_server(&broker, &config, &identity, at).await {
-            tracing::error!(%error, "the listeners' certificate was not renewed");
+        let round = round(Arc::clone(&broker), config.clone(), dev_home.clone(), Arc::clone(&identity), at);
+        // A panic ends this round, not those to come.
+        if task::spawn(round).await.is_err() {
+            tracing::error!("the upkeep broke off; it goes on in {} s", UPKEEP.as_secs());
         }
-        if let Some(home) = &dev_home
-            && let Err(error) = dev::operator(&broker, home).await
-        {
-            tracing::error!(%error, "the development operator's certificate was not renewed");
-        }
+    }
+}
+
+async fn round(
+    broker: Arc<Broker>,
+    config: Config,
+    dev_home: Option<PathBuf>,
+    identity: Arc<tls::ServerIdentity>,
+    at: [SocketAddr; 2],
+) {
+    if let Err(error) = names::renew_server(&broker, &config, &identity, at).await {
+        tracing::error!(%error, "the listeners' certificate was not renewed");
+    }
+    if let Some(home) = &dev_home
+        && let Err(error) = dev::operator(&broker, home).await
+    {
+        tracing::error!(%error, "the development operator's certificate was not renewed");
     }
 }
 

@@ -7,6 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Config;
+use super::metrics;
 use super::tls::ServerIdentity;
 use crate::attest::csr;
 use crate::broker::{Broker, OwnIdentity};
@@ -68,6 +69,7 @@ async fn issue(broker: &Broker, config: &Config, at: [SocketAddr; 2]) -> Result<
     names.dedup();
     let own = OwnIdentity { kind: Kind::Server, name: NODE.parse()?, spki: csr::prove(&request)?.spki, names };
     let issued = broker.own_identity(own).await?;
+    metrics::certified(issued.identity.not_after);
     let chain = vec![CertificateDer::from(issued.der), CertificateDer::from(broker.authority())];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
     let key = key.map_err(|error| {

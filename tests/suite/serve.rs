@@ -9,44 +9,20 @@ use belay::domain::digest::Digest;
 use belay::wire::v1::StartTaskRequest;
 use belay::wire::v1::tasks_client::TasksClient;
 use rustix::process::{Pid, Signal, kill_process};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::process::Broker;
 
-/// A page over HTTPS, believing only the broker's CA: status line, headers, body.
-async fn get(broker: &Broker, path: &str) -> (String, String, String) {
-    let mut roots = RootCertStore::empty();
-    roots.add(broker.authority().into()).unwrap();
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let address = broker.http.trim_start_matches("https://");
-    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let name = "127.0.0.1".try_into().unwrap();
-    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let (status, headers) = head.split_once("\r\n").unwrap();
-    (status.to_owned(), headers.to_lowercase(), body.to_owned())
-}
-
 #[tokio::test]
 async fn keys_bundle_and_health_are_there_for_everybody() {
     let broker = Broker::start();
     for (path, body) in [("/healthz", "ok\n"), ("/readyz", "ready\n")] {
-        let (status, _, answer) = get(&broker, path).await;
+        let (status, _, answer) = broker.page(path).await;
         assert_eq!((status.as_str(), answer.as_str()), ("HTTP/1.1 200 OK", body));
     }
-    let (_, headers, keys) = get(&broker, "/.well-known/jwks.json").await;
+    let (_, headers, keys) = broker.page("/.well-known/jwks.json").await;
     assert!(headers.contains("content-type: application/json") && headers.contains("max-age="), "{headers}");
     let keys: Value = serde_json::from_str(&keys).unwrap();
     let key = keys["keys"][0].as_object().unwrap();
@@ -55,21 +31,21 @@ async fn keys_bundle_and_health_are_there_for_everybody() {
         (Some("EC"), Some("ES256"), Some("sig"))
     );
     assert!(key["kid"].is_string() && key.get("d").is_none(), "{key:?}");
-    let (_, _, bundle) = get(&broker, "/bundle").await;
+    let (_, _, bundle) = broker.page("/bundle").await;
     let bundle: Value = serde_json::from_str(&bundle).unwrap();
     let root = base64::engine::general_purpose::STANDARD.decode(bundle["keys"][0]["x5c"][0].as_str().unwrap()).unwrap();
     assert_eq!(
         (bundle["keys"][0]["use"].as_str(), Digest::of(&root)),
         (Some("x509-svid"), Digest::of(&broker.authority()))
     );
-    let (status, _, instead) = get(&broker, "/crl").await;
+    let (status, _, instead) = broker.page("/crl").await;
     assert_eq!(status, "HTTP/1.1 404 Not Found");
     assert!(
         instead.contains("no revocation list is published yet") && instead.contains("belay authorize"),
         "{instead}"
     );
     for path in ["/", "/bundle/", "/../etc/passwd", "/.well-known/jwks.json/x", "/master.key"] {
-        assert_eq!(get(&broker, path).await.0, "HTTP/1.1 404 Not Found", "{path}");
+        assert_eq!(broker.page(path).await.0, "HTTP/1.1 404 Not Found", "{path}");
     }
 
     let mut health = HealthClient::new(broker.channel_of_nobody().await);

@@ -19,8 +19,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::Connection;
-use super::task;
+use super::{metrics, task};
 use crate::domain::error::{Code, Error};
+use crate::edge::fault::Place;
 
 /// How patient the accept loop is.
 #[derive(Clone, Copy)]
@@ -44,6 +45,7 @@ pub struct Listener {
     local: SocketAddr,
     config: Arc<ServerConfig>,
     limits: Limits,
+    name: &'static str,
 }
 
 /// Binds `addr`; port 0 picks a free one.
@@ -70,7 +72,14 @@ impl Listener {
         let taken = socket.local_addr().and_then(|local| Ok((local, TcpListener::from_std(socket)?)));
         let (local, socket) =
             taken.map_err(|error| Error::new(Code::Internal, "socket", format!("a socket was not taken: {error}")))?;
-        Ok(Self { socket, local, config, limits: LIMITS })
+        Ok(Self { socket, local, config, limits: LIMITS, name: "other" })
+    }
+
+    /// Under this name it is measured.
+    #[must_use]
+    pub fn named(self, name: &'static str) -> Self {
+        metrics::begin(name);
+        Self { name, ..self }
     }
 
     /// The address that was bound, with the port that was picked.
@@ -83,7 +92,7 @@ impl Listener {
     pub fn accept_until(self, stop: impl Future<Output = ()> + Send + 'static) -> Incoming {
         let (finished, connections) = mpsc::channel(WAITING);
         let local = self.local;
-        task::spawn(accept(self.socket, TlsAcceptor::from(self.config), self.limits, finished, stop));
+        task::spawn(accept(self.socket, TlsAcceptor::from(self.config), self.limits, self.name, finished, stop));
         Incoming { connections, local }
     }
 }
@@ -103,6 +112,7 @@ async fn accept(
     source: impl Source,
     tls: TlsAcceptor,
     limits: Limits,
+    name: &'static str,
     finished: mpsc::Sender<Connection>,
     stop: impl Future<Output = ()> + Send,
 ) {
@@ -123,12 +133,14 @@ async fn accept(
                     {
                         // Whoever is silent makes room: it cannot keep out those who speak.
                         oldest.abort();
+                        metrics::handshake(name, "crowded_out");
                     }
-                    let next = handshake(socket, peer, tls.clone(), limits.patience, finished.clone());
+                    let next = handshake(socket, peer, tls.clone(), limits.patience, name, finished.clone());
                     begun.push_back(handshakes.spawn(next));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
+                    metrics::not_accepted(name);
                     tokio::time::sleep(limits.pause).await;
                 }
             },
@@ -141,17 +153,28 @@ async fn handshake(
     addr: SocketAddr,
     tls: TlsAcceptor,
     patience: Duration,
+    name: &'static str,
     finished: mpsc::Sender<Connection>,
 ) {
     // Without this a small answer waits for the client's delayed acknowledgement, some 40 ms.
     if let Err(error) = socket.set_nodelay(true) {
         return tracing::debug!(%addr, %error, "connection lost before its handshake");
     }
+    Place::Handshake.reached();
     match tokio::time::timeout(patience, tls.accept(socket)).await {
-        // The receiver is gone only when the server is: nobody is left to tell.
-        Ok(Ok(stream)) => drop(finished.send(Connection::new(stream, addr)).await),
-        Ok(Err(error)) => tracing::debug!(%addr, %error, "TLS handshake failed"),
-        Err(_) => tracing::debug!(%addr, "TLS handshake took too long"),
+        Ok(Ok(stream)) => {
+            metrics::handshake(name, "ok");
+            // The receiver is gone only when the server is: nobody is left to tell.
+            drop(finished.send(Connection::new(stream, addr, name)).await);
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%addr, %error, "TLS handshake failed");
+            metrics::handshake(name, "failed");
+        }
+        Err(_) => {
+            tracing::debug!(%addr, "TLS handshake took too long");
+            metrics::handshake(name, "timeout");
+        }
     }
 }
 

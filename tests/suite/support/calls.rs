@@ -2,12 +2,15 @@
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use belay::cli::output::exit;
 use belay::client::{Identity, Refusal, client_config, connect, identity, joining_config};
 use belay::domain::digest::Digest;
 use belay::wire::v1;
 use prost::bytes::{Buf as _, BufMut as _};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
@@ -64,6 +67,28 @@ impl Broker {
         let directory = self.home.join(name);
         Identity::save(&directory, &enrolled.certificate, &key, &enrolled.authorities, false).unwrap();
         directory
+    }
+
+    /// A page over HTTPS, believing only the broker's CA: status line, headers, body.
+    pub async fn page(&self, path: &str) -> (String, String, String) {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority().into()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let address = self.http.trim_start_matches("https://");
+        let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = "127.0.0.1".try_into().unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let (status, headers) = head.split_once("\r\n").unwrap();
+        (status.to_owned(), headers.to_lowercase(), body.to_owned())
     }
 
     /// How many events the log has.
