@@ -39,6 +39,7 @@ mod idempotency;
 mod identity;
 mod lanes;
 mod lineage;
+mod live_counts;
 mod log_damage;
 mod metrics;
 mod oracle;
