@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use belay::broker::Live;
+use belay::domain::decide::Caller;
 
 use crate::support::memory::Disk;
 use crate::support::office::Office;
@@ -35,9 +36,18 @@ async fn turns_go_on_while_what_is_live_is_counted() {
             grant.await.unwrap();
         }
     }
+    // A busy machine may give one count no turn beside it; under one hold on the state none ever has many.
+    let mut most = 0;
+    for _ in 0..10 {
+        most = most.max(turns_beside_a_count(&office, &ana).await);
+    }
+    assert!(most > 10, "at most {most} turns were taken during a count");
+}
+
+async fn turns_beside_a_count(office: &Arc<Office>, ana: &Caller) -> u32 {
     let counted = Arc::new(AtomicBool::new(false));
     let counting = {
-        let (office, counted) = (Arc::clone(&office), Arc::clone(&counted));
+        let (office, counted) = (Arc::clone(office), Arc::clone(&counted));
         tokio::task::spawn_blocking(move || {
             let live = office.broker.live();
             counted.store(true, Ordering::SeqCst);
@@ -46,10 +56,11 @@ async fn turns_go_on_while_what_is_live_is_counted() {
     };
     let mut turns = 0;
     while !counted.load(Ordering::SeqCst) {
-        office.world.task(&ana).await;
+        office.world.task(ana).await;
         turns += 1;
     }
     let live = counting.await.unwrap();
-    assert_eq!(live, Live { agents: 1, tasks: live.tasks, grants: (CHAIN + GRANTS) as u64, tokens: 0, identities: 1 });
-    assert!(turns > 10, "{turns} turns were taken during the count");
+    let grants = (CHAIN + GRANTS) as u64;
+    assert_eq!(live, Live { agents: 1, tasks: live.tasks, grants, tokens: 0, identities: 1 });
+    turns
 }
