@@ -124,6 +124,7 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
             format!("journal_mode is {mode} and synchronous is {synchronous}; wal and 2 are needed"),
         ));
     }
+    tracing::debug!(path = %path.display(), journal_mode = mode, synchronous, "a connection that syncs every commit");
     Ok(connection)
 }
 

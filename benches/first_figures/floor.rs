@@ -1,0 +1,124 @@
+//! The floor: the least that a server of these messages can do. It believes whoever it let in.
+//!
+//! TLS, listener and server settings are the broker's own; so is the look at the peer's certificate. No
+//! access table, no decision, no log, no signature.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tonic::{Request, Response, Status};
+
+use belay::attest::PeerCertificate;
+use belay::client::Identity;
+use belay::edge::LARGEST_REQUEST;
+use belay::server::listen::{Listener, bind};
+use belay::server::tls::{self, ServerIdentity};
+use belay::wire::v1;
+use v1::decisions_server::{Decisions, DecisionsServer};
+use v1::tokens_server::{Tokens, TokensServer};
+
+const ID: &str = "tok_00000000000000000000000000";
+
+/// Answers of the broker's shape and size, made beforehand.
+#[derive(Clone)]
+struct Floor {
+    token: v1::Token,
+    verdict: v1::AuthorizeResponse,
+}
+
+impl Floor {
+    fn new(token_bytes: usize) -> Self {
+        let reason = v1::Reason { code: "in_scope".into(), message: "the grant is live and covers it".into() };
+        Self {
+            token: v1::Token {
+                id: ID.into(),
+                token: "x".repeat(token_bytes),
+                expires_at: "2026-01-01T00:00:00.000Z".into(),
+            },
+            verdict: v1::AuthorizeResponse {
+                decision: "allow".into(),
+                id: ID.into(),
+                reasons: vec![reason],
+                grant: ID.into(),
+                possession: "proven".into(),
+            },
+        }
+    }
+}
+
+/// Who calls: the floor, too, knows whom it answers.
+fn caller<T>(request: &Request<T>) -> Result<(), Status> {
+    let peer = request.extensions().get::<PeerCertificate>().and_then(|peer| peer.certificate.as_ref());
+    peer.map(drop).ok_or_else(|| Status::unauthenticated("no certificate"))
+}
+
+#[tonic::async_trait]
+impl Tokens for Floor {
+    async fn issue(&self, request: Request<v1::IssueTokenRequest>) -> Result<Response<v1::Token>, Status> {
+        caller(&request)?;
+        Ok(Response::new(self.token.clone()))
+    }
+
+    async fn verify(&self, _: Request<v1::VerifyTokenRequest>) -> Result<Response<v1::VerifyTokenResponse>, Status> {
+        Err(Status::unimplemented("the floor verifies nothing"))
+    }
+}
+
+#[tonic::async_trait]
+impl Decisions for Floor {
+    async fn authorize(
+        &self,
+        request: Request<v1::AuthorizeRequest>,
+    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        caller(&request)?;
+        Ok(Response::new(self.verdict.clone()))
+    }
+}
+
+/// Serves until stdin ends, so that it does not outlive whoever started it. Prints its address once, after the
+/// client's identity lies in `directory`.
+pub fn serve(directory: &Path, token_bytes: usize) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let floor = Floor::new(token_bytes);
+    let (chain, key) = certificates(directory);
+    runtime.spawn(async move {
+        let config = tls::grpc(ServerIdentity::new(chain.to_vec(), key).unwrap(), chain[1].clone()).unwrap();
+        let listener = Listener::new(bind(([127, 0, 0, 1], 0).into()).unwrap(), config).unwrap();
+        println!("https://{}", listener.local_addr());
+        tonic::transport::Server::builder()
+            .max_concurrent_streams(256)
+            .timeout(std::time::Duration::from_secs(30))
+            .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
+            .add_service(TokensServer::new(floor.clone()).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(DecisionsServer::new(floor).max_decoding_message_size(LARGEST_REQUEST))
+            .serve_with_incoming(listener.accept_until(std::future::pending()))
+            .await
+            .unwrap();
+    });
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    runtime.shutdown_background();
+}
+
+/// An authority, the floor's certificate under it, and the client's in `directory`: keys and sizes as the broker's.
+fn certificates(directory: &Path) -> ([CertificateDer<'static>; 2], PrivateKeyDer<'static>) {
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let root = authority.self_signed(&key).unwrap();
+    let issuer = Issuer::new(authority, key);
+    let leaf = |name: SanType, usage: ExtendedKeyUsagePurpose| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![name];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        (params.signed_by(&key, &issuer).unwrap(), key)
+    };
+    let name = SanType::URI("spiffe://belay.dev/agent/floor".try_into().unwrap());
+    let (client, client_key) = leaf(name, ExtendedKeyUsagePurpose::ClientAuth);
+    Identity::save(directory, client.der(), &client_key.serialize_pem(), root.der(), false).unwrap();
+    let (server, server_key) = leaf(SanType::IpAddress([127, 0, 0, 1].into()), ExtendedKeyUsagePurpose::ServerAuth);
+    ([server.der().clone(), root.der().clone()], PrivateKeyDer::Pkcs8(server_key.serialize_der().into()))
+}
