@@ -76,12 +76,35 @@ struct Window {
     p99_us: u32,
     /// Tokens that were checked after the window, each of them.
     verified: usize,
+    /// Processor time of the server, all of it, per call. Other programs on the machine change it least.
+    #[serde(default)]
+    cpu_us: f64,
 }
 
-/// How long it takes.
-struct Plan {
+/// How long it takes, and of which program.
+struct Plan<'a> {
     rounds: usize,
     millis: u64,
+    broker: &'a str,
+}
+
+const BROKER: &str = env!("CARGO_BIN_EXE_belay");
+
+impl<'a> Plan<'a> {
+    fn of(mut arguments: &[&'a str]) -> Self {
+        let mut plan = Self { rounds: 5, millis: 2000, broker: BROKER };
+        while let [name, value, rest @ ..] = arguments {
+            match *name {
+                "--rounds" => plan.rounds = value.parse().unwrap(),
+                "--millis" => plan.millis = value.parse().unwrap(),
+                "--broker" => plan.broker = value,
+                _ => break,
+            }
+            arguments = rest;
+        }
+        assert!(arguments.is_empty(), "usage: first_figures [--smoke] [--rounds N] [--millis N] [--broker PROGRAM]");
+        plan
+    }
 }
 
 fn main() {
@@ -90,17 +113,13 @@ fn main() {
     match arguments[..] {
         ["floor", directory, token_bytes] => floor::serve(directory.as_ref(), token_bytes.parse().unwrap()),
         ["client", setup] => client::run(&serde_json::from_str(setup).unwrap()),
-        [] => measure(&Plan { rounds: 5, millis: 2000 }),
-        ["--smoke"] => measure(&Plan { rounds: 1, millis: 100 }),
-        ["--rounds", rounds, "--millis", millis] => {
-            measure(&Plan { rounds: rounds.parse().unwrap(), millis: millis.parse().unwrap() });
-        }
-        _ => panic!("usage: first_figures [--smoke | --rounds N --millis N]"),
+        ["--smoke"] => measure(&Plan { rounds: 1, millis: 100, broker: BROKER }),
+        _ => measure(&Plan::of(&arguments)),
     }
 }
 
-fn measure(plan: &Plan) {
-    let mut stage = Stage::build();
+fn measure(plan: &Plan<'_>) {
+    let mut stage = Stage::build(plan.broker);
     print!("{}", stage.describe(plan));
     for load in Load::ALL {
         stage.window(load, plan.millis / 2);

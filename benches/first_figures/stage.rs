@@ -27,7 +27,7 @@ pub struct Stage {
     told: ChildStdin,
     answers: BufReader<ChildStdout>,
     _client: Process,
-    _floor: Process,
+    floor: Process,
     broker: Process,
     directory: TempDir,
     tokens: usize,
@@ -36,20 +36,20 @@ pub struct Stage {
 
 impl Stage {
     /// A broker with one agent, a floor, and a client that is connected to both.
-    pub fn build() -> Self {
+    pub fn build(program: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("figures-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let home = directory.path();
         let log = std::fs::File::create(home.join("serve.log")).unwrap();
-        let mut serve = belay(home);
+        let mut serve = belay(program, home);
         serve.args(["serve", "--dev", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"]).stderr(log);
         serve.env("BELAY_LOG", "info,belay::store=debug");
         let (broker, ready) = spawn(&mut serve);
         let ready: Value = serde_json::from_str(&ready).unwrap();
         let text = |name: &str| ready[name].as_str().unwrap().to_owned();
-        let (identity, token_bytes) = agent(home, &text("grpc"));
+        let (identity, token_bytes) = agent(program, home, &text("grpc"));
         let floor_identity = home.join("floor");
         let (floor, floor_at) = spawn(own().arg("floor").arg(&floor_identity).arg(token_bytes.to_string()));
-        let origin = run(home, &text("grpc"), &["audit", "list", "--kind", "origin"]);
+        let origin = run(program, home, &text("grpc"), &["audit", "list", "--kind", "origin"]);
         let origin = &origin["events"][0]["detail"];
         let setup = Setup {
             broker: text("grpc"),
@@ -62,16 +62,18 @@ impl Stage {
         };
         let mut client = own().arg("client").arg(serde_json::to_string(&setup).unwrap()).spawn().unwrap();
         let (told, answers) = (client.stdin.take().unwrap(), BufReader::new(client.stdout.take().unwrap()));
-        let mut stage =
-            Self { told, answers, _client: Process(client), _floor: floor, broker, directory, tokens: 0, calls: 0 };
+        let mut stage = Self { told, answers, _client: Process(client), floor, broker, directory, tokens: 0, calls: 0 };
         assert_eq!(stage.answer(), "ready");
         stage
     }
 
     /// One window of a load.
     pub fn window(&mut self, load: Load, millis: u64) -> Window {
+        let server = if load.floor() == load { &self.floor } else { &self.broker };
+        let (server, before) = (server.0.id(), processor_time(server.0.id()));
         writeln!(self.told, "{}", serde_json::to_string(&(load, millis)).unwrap()).unwrap();
-        let window: Window = serde_json::from_str(&self.answer()).unwrap();
+        let mut window: Window = serde_json::from_str(&self.answer()).unwrap();
+        window.cpu_us = (processor_time(server) - before) * 1e6 / window.calls as f64;
         self.tokens += window.verified;
         if load == Load::Authorize {
             self.calls += window.calls;
@@ -87,7 +89,7 @@ impl Stage {
     }
 
     /// What is measured, and on what.
-    pub fn describe(&self, plan: &Plan) -> String {
+    pub fn describe(&self, plan: &Plan<'_>) -> String {
         let home = self.directory.path();
         let log = std::fs::read_to_string(home.join("serve.log")).unwrap();
         let opened = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -129,30 +131,33 @@ impl Stage {
                 break;
             }
         }
-        assert!(tokens >= self.tokens && calls >= self.calls, "what was answered is not in the log");
-        format!(
-            "\n{} tokens and {} calls were answered; after kill -9 the log holds {tokens} and {calls}\n",
+        let found = format!(
+            "{} tokens and {} calls were answered; after kill -9 the log holds {tokens} and {calls}",
             self.tokens, self.calls
-        )
+        );
+        assert!(tokens >= self.tokens && calls >= self.calls, "{found}");
+        format!("\n{found}\n")
     }
 }
 
 /// Registers and enrolls the agent that asks: its identity, and how long a token of its is.
-fn agent(home: &Path, at: &str) -> (std::path::PathBuf, usize) {
-    let registered = run(home, at, &["agent", "register", "bench", "--owner", "team", "--purpose", "measuring"]);
+fn agent(program: &str, home: &Path, at: &str) -> (std::path::PathBuf, usize) {
+    let registered =
+        run(program, home, at, &["agent", "register", "bench", "--owner", "team", "--purpose", "measuring"]);
     let identity = home.join("bench");
     let (out, join) = (identity.to_str().unwrap(), registered["join_token"].as_str().unwrap());
-    run(home, at, &["agent", "enroll", "--join-token", join, "--out", out]);
-    let task = run(home, at, &["--identity", out, "task", "start", "measuring"]);
+    run(program, home, at, &["agent", "enroll", "--join-token", join, "--out", out]);
+    let task = run(program, home, at, &["--identity", out, "task", "start", "measuring"]);
     let task = task["task"]["id"].as_str().unwrap();
     let scope = super::load::SCOPE;
-    let grant = run(home, at, &["--identity", out, "grant", "request", "--task", task, "--scope", scope, "--token"]);
+    let grant =
+        run(program, home, at, &["--identity", out, "grant", "request", "--task", task, "--scope", scope, "--token"]);
     let bytes = grant["token"]["token"].as_str().unwrap().len();
     (identity, bytes)
 }
 
-fn belay(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_belay"));
+fn belay(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
     for name in ["BELAY_ADDR", "BELAY_IDENTITY", "BELAY_LOG", "BELAY_CRASH"] {
         command.env_remove(name);
     }
@@ -161,10 +166,18 @@ fn belay(home: &Path) -> Command {
 }
 
 /// The answer of a command line that must succeed.
-fn run(home: &Path, at: &str, arguments: &[&str]) -> Value {
-    let output = belay(home).arg("--addr").arg(at).args(arguments).stderr(Stdio::inherit()).output().unwrap();
+fn run(program: &str, home: &Path, at: &str, arguments: &[&str]) -> Value {
+    let output = belay(program, home).arg("--addr").arg(at).args(arguments).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{arguments:?}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Seconds of processor time that a process has used, in user and kernel mode, of all its threads.
+fn processor_time(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // Fields 14 and 15 of proc_pid_stat(5); the second is a name in brackets, so they are counted behind it.
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
 
 /// This program, in another part.
