@@ -46,7 +46,8 @@ macro_rules! ids {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "{}_{}", $prefix, encode(self.0))
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(std::str::from_utf8(&encode(self.0)).map_err(|_| std::fmt::Error)?)
             }
         }
 
@@ -112,11 +113,22 @@ fn is_v7(uuid: &Uuid) -> bool {
     uuid.get_version_num() == 7 && uuid.get_variant() == uuid::Variant::RFC4122
 }
 
-fn encode(uuid: Uuid) -> String {
+fn encode(uuid: Uuid) -> [u8; SUFFIX] {
     let bits = uuid.as_u128();
-    let digit = |at: usize| ALPHABET[((bits >> (5 * (SUFFIX - 1 - at))) & 31) as usize] as char;
-    (0..SUFFIX).map(digit).collect()
+    std::array::from_fn(|at| ALPHABET[((bits >> (5 * (SUFFIX - 1 - at))) & 31) as usize])
 }
+
+/// The digit that a byte is, or [`NO_DIGIT`].
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut digit = 0u8;
+    while (digit as usize) < ALPHABET.len() {
+        digits[ALPHABET[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = 0xff;
 
 fn parse(text: &str, prefix: &str) -> Result<Uuid, Error> {
     if text.is_empty() {
@@ -130,8 +142,11 @@ fn parse(text: &str, prefix: &str) -> Result<Uuid, Error> {
     }
     let mut bits = 0u128;
     for byte in suffix.bytes() {
-        let digit = ALPHABET.iter().position(|known| *known == byte).ok_or_else(wrong)?;
-        bits = bits << 5 | digit as u128;
+        let digit = DIGITS[usize::from(byte)];
+        if digit == NO_DIGIT {
+            return Err(wrong());
+        }
+        bits = bits << 5 | u128::from(digit);
     }
     let uuid = Uuid::from_u128(bits);
     if is_v7(&uuid) { Ok(uuid) } else { Err(wrong()) }
