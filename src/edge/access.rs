@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use super::drain::Drain;
 use super::fault::Place;
 use super::metrics;
-use crate::attest::{PeerCertificate, mtls};
+use crate::attest::PeerCertificate;
 use crate::broker::{Asked, Broker};
 use crate::domain::agent::{AgentStatus, Kind};
 use crate::domain::decide::{Caller, may, presentable};
@@ -162,15 +162,14 @@ fn admit(broker: &Broker, row: &Row, peer: Option<&PeerCertificate>) -> Result<C
         // Nothing here rests on a certificate, and what was not checked does not stand in the log as an actor.
         return Ok(Caller::Stranger);
     }
-    let caller = match peer.and_then(|peer| peer.certificate.as_ref()) {
+    let named = peer.map(|peer| peer.present(&broker.origin().trust_domain)).transpose()?;
+    let caller = match named.flatten() {
         None => Caller::Stranger,
-        Some(der) => match mtls::present(der, &broker.origin().trust_domain)? {
-            (Kind::Agent, presenter) => Caller::Agent(presenter),
-            (Kind::Operator, presenter) => Caller::Operator(presenter),
-            (Kind::Server, _) => {
-                return Err(Error::new(Code::Unauthenticated, "certificate_refused", "a server does not call"));
-            }
-        },
+        Some((Kind::Agent, presenter)) => Caller::Agent(presenter),
+        Some((Kind::Operator, presenter)) => Caller::Operator(presenter),
+        Some((Kind::Server, _)) => {
+            return Err(Error::new(Code::Unauthenticated, "certificate_refused", "a server does not call"));
+        }
     };
     allowed(broker, row, &caller).map(|()| caller)
 }
@@ -230,7 +229,9 @@ fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
 }
 
 fn request_id(broker: &Broker) -> String {
-    broker.ledger().seed()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    let seed = broker.ledger().seed();
+    let bytes: [u8; 8] = std::array::from_fn(|at| seed[at]);
+    format!("{:016x}", u64::from_be_bytes(bytes))
 }
 
 fn tagged(mut response: Response, request_id: &str) -> Response {

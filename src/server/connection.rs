@@ -5,7 +5,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,8 +27,8 @@ impl Connection {
     /// Wraps a stream whose handshake is done.
     pub(super) fn new(stream: TlsStream<TcpStream>, addr: SocketAddr, listener: &'static str) -> Self {
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = leaf.map(|der| Arc::new(der.to_vec()));
-        Self { stream, peer: PeerCertificate { certificate, addr }, _open: metrics::open(listener) }
+        let peer = PeerCertificate::new(leaf.map(|der| der.to_vec()), addr);
+        Self { stream, peer, _open: metrics::open(listener) }
     }
 
     /// Who is at the other end.

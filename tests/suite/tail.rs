@@ -295,7 +295,7 @@ async fn who_shows_a_certificate_that_ends_sees_nothing_more() {
     let routes = edge::routes(&Arc::new(office.broker), health, &edge::Drain::new(told));
     let mut request = tonic::Request::new(from_the_start());
     let addr = "127.0.0.1:1".parse().unwrap();
-    request.extensions_mut().insert(PeerCertificate { certificate: Some(Arc::new(issued.der)), addr });
+    request.extensions_mut().insert(PeerCertificate::new(Some(issued.der), addr));
     let mut events = AuditClient::new(routes).tail(request).await.unwrap().into_inner();
     next(&mut events).await;
     hands.turn(Span::hours(23));
