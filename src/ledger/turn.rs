@@ -150,8 +150,9 @@ impl Sequencer {
             return decided.map(drop).map_err(Failure::NotTaken);
         }
         let (draft, head, now) = decided.map_err(Failure::NotTaken)?;
-        self.keep(&draft, head, forget, now)?;
-        self.shared.size.send_replace(head.size + draft.entries.len() as u64);
+        let size = head.size + draft.entries.len() as u64;
+        self.keep(draft, head, forget, now)?;
+        self.shared.size.send_replace(size);
         if self.full.is_none() {
             self.shared.set_trouble(None, &"");
         }
@@ -251,16 +252,12 @@ impl Sequencer {
     }
 
     /// Appends and commits; settles a commit of unknown fate; folds what was kept.
-    fn keep(&mut self, draft: &Draft, head: Head, forget: Option<Digest>, now: Timestamp) -> Result<(), CommitError> {
+    fn keep(&mut self, draft: Draft, head: Head, forget: Option<Digest>, now: Timestamp) -> Result<(), CommitError> {
         let size = head.size + draft.entries.len() as u64;
-        let batch = Batch {
-            id: self.shared.seeds.batch_id(),
-            after: head.size,
-            entries: draft.entries.clone(),
-            blobs: draft.blobs.clone(),
-            forget,
-            head: Head { size, root: draft.frontier.root(), snapshot: draft.snapshot.unwrap_or(head.snapshot) },
-        };
+        let Draft { overlay, entries, frontier, blobs, snapshot, tally } = draft;
+        let next = Head { size, root: frontier.root(), snapshot: snapshot.unwrap_or(head.snapshot) };
+        let id = self.shared.seeds.batch_id();
+        let batch = Batch { id, after: head.size, entries, blobs, forget, head: next };
         let writing = Stopwatch::start();
         if let Err(error) = self.store.append(&batch) {
             self.store.rollback();
@@ -276,11 +273,11 @@ impl Sequencer {
             Err(error @ CommitError::Failed(_)) => return Err(error),
         }
         writing.record(&COMMIT_SECONDS, &[]);
-        draft.tally.count();
+        tally.count();
         Point::Committed.reached();
         let mut memory = self.shared.write();
-        memory.state.apply(draft.overlay.clone(), size, now);
-        memory.frontier = draft.frontier.clone();
+        memory.state.apply(overlay, size, now);
+        memory.frontier = frontier;
         Ok(())
     }
 
