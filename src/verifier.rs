@@ -5,6 +5,7 @@
 
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
+use crate::domain::id::TokenId;
 use crate::domain::name::Audience;
 use crate::domain::time::{SKEW, Timestamp};
 use crate::format::jwt::{self, Claims};
@@ -57,6 +58,21 @@ impl Verifier {
         presented: Option<&Digest>,
         now: Timestamp,
     ) -> Result<Claims, Error> {
+        let claims = self.read(token)?;
+        if let Some(audience) = audience.filter(|audience| **audience != claims.audience) {
+            let message = format!("token `{}` is for `{}`, not for `{audience}`", claims.id, claims.audience);
+            return Err(Error::denied("token_audience", message));
+        }
+        Bounds::of(&claims).hold(presented, now)?;
+        Ok(claims)
+    }
+
+    /// The claims of `token` if one of the keys signed it for this broker: what is as true at the next time
+    /// that it is asked. Whether it is in time, and in its holder's hands, is not looked at: [`Bounds::hold`].
+    ///
+    /// # Errors
+    /// `token_malformed`, `token_type`, `token_algorithm`, `key_unknown`, `signature`, `token_issuer`, `token_epoch`.
+    pub fn read(&self, token: &str) -> Result<Claims, Error> {
         let token = jwt::parse(token)?;
         let key = self.keys.iter().find(|(kid, _)| kid == token.kid());
         let (_, point) = key.ok_or_else(|| {
@@ -67,17 +83,12 @@ impl Verifier {
         })?;
         let claims = token.verify(point)?;
         self.is_ours(&claims)?;
-        if let Some(audience) = audience.filter(|audience| **audience != claims.audience) {
-            let message = format!("token `{}` is for `{}`, not for `{audience}`", claims.id, claims.audience);
-            return Err(Error::denied("token_audience", message));
-        }
-        is_in_time(&claims, now)?;
-        if presented.is_some_and(|presented| *presented != claims.thumbprint) {
-            let message =
-                format!("token `{}` is bound to another certificate than the one presented with it", claims.id);
-            return Err(Error::denied("possession", message));
-        }
         Ok(claims)
+    }
+
+    /// Whether a key is known: once it is not, nothing that it signed is good, however often it was seen.
+    pub fn knows(&self, kid: &str) -> bool {
+        self.keys.iter().any(|(known, _)| known == kid)
     }
 
     fn is_ours(&self, claims: &Claims) -> Result<(), Error> {
@@ -93,16 +104,48 @@ impl Verifier {
     }
 }
 
-fn is_in_time(claims: &Claims, now: Timestamp) -> Result<(), Error> {
-    if now >= claims.expires_at {
-        let message = format!("token `{}` expired at {}; ask for a new one", claims.id, claims.expires_at);
-        return Err(Error::denied("token_expired", message));
+/// What of a token has to be asked again each time that it is presented.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Its `jti`.
+    pub id: TokenId,
+    /// When it begins.
+    pub issued_at: Timestamp,
+    /// When it is over, exclusive.
+    pub expires_at: Timestamp,
+    /// SHA-256 of its holder's certificate.
+    pub thumbprint: Digest,
+}
+
+impl Bounds {
+    /// Those of a token whose signature holds.
+    pub fn of(claims: &Claims) -> Self {
+        let Claims { id, issued_at, expires_at, thumbprint, .. } = *claims;
+        Self { id, issued_at, expires_at, thumbprint }
     }
-    if claims.issued_at > now.plus(SKEW) {
-        let message = format!("token `{}` begins at {}; check the clocks", claims.id, claims.issued_at);
-        return Err(Error::denied("token_not_yet_valid", message));
+
+    /// Holds at `now`, in the hands of whoever proved to hold the certificate `presented`, if that was asked.
+    ///
+    /// # Errors
+    /// `token_expired`, `token_not_yet_valid`, `possession`.
+    pub fn hold(&self, presented: Option<&Digest>, now: Timestamp) -> Result<(), Error> {
+        let Self { id, issued_at, expires_at, thumbprint } = self;
+        if now >= *expires_at {
+            return Err(Error::denied(
+                "token_expired",
+                format!("token `{id}` expired at {expires_at}; ask for a new one"),
+            ));
+        }
+        if *issued_at > now.plus(SKEW) {
+            let message = format!("token `{id}` begins at {issued_at}; check the clocks");
+            return Err(Error::denied("token_not_yet_valid", message));
+        }
+        if presented.is_some_and(|presented| presented != thumbprint) {
+            let message = format!("token `{id}` is bound to another certificate than the one presented with it");
+            return Err(Error::denied("possession", message));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -30,9 +30,9 @@ impl Broker {
         let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
         let (credential, verdict) = match self.verify(asked, token, now) {
             Err(error) => (None, Verdict::deny(error.reason, error.message)),
-            Ok(claims) => (
-                Some(Credential::Token(claims.id)),
-                self.ledger.view(|view| judge(&view, now, Credential::Token(claims.id), Some(&call))),
+            Ok(id) => (
+                Some(Credential::Token(id)),
+                self.ledger.view(|view| judge(&view, now, Credential::Token(id), Some(&call))),
             ),
         };
         let proven = credential.is_some() && possession(asked).is_some();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 
 use super::keys::Keeper;
+use super::signed::Signed;
 use super::{Asked, Broker};
 use crate::domain::decide::{AddKey, Begin, Decide};
 use crate::domain::digest::Digest;
@@ -59,7 +60,7 @@ impl Broker {
             ensure_key(&ledger, purpose, &master, &origin).await?;
         }
         let keys = Keeper::open(master, &ledger, &origin)?;
-        Ok(Self { ledger, keys, origin, address })
+        Ok(Self { ledger, keys, signed: Signed::default(), origin, address })
     }
 }
 

@@ -7,6 +7,7 @@ mod join;
 mod keys;
 mod live;
 mod read;
+mod signed;
 mod token;
 mod why;
 
@@ -31,6 +32,7 @@ use crate::ledger::{Ledger, Request};
 pub struct Broker {
     ledger: Arc<Ledger>,
     keys: keys::Keeper,
+    signed: signed::Signed,
     origin: Origin,
     /// Where callers reach it, as join tokens say.
     address: String,

@@ -49,6 +49,7 @@ mod refusal_log;
 mod scopes;
 mod secrets;
 mod serve;
+mod signed_before;
 mod smoke;
 mod store_contract;
 mod store_files;

@@ -53,13 +53,15 @@ pub struct Claims {
     pub chain: Vec<Link>,
     /// `cnf` `x5t#S256`: SHA-256 of the holder's certificate.
     pub thumbprint: Digest,
+    /// The key that signed it.
+    pub kid: String,
     /// Every claim, as written.
     pub json: Value,
 }
 
 impl Claims {
     /// Reads the claims of a token whose signature holds.
-    pub(super) fn read(json: Value) -> Result<Self, Error> {
+    pub(super) fn read(kid: String, json: Value) -> Result<Self, Error> {
         let payload: Payload = serde_json::from_value(json.clone()).map_err(|error| {
             let shown = error.to_string().replace(char::is_control, "?");
             malformed(&format!("its claims are not those of an access token: {:.160}", shown))
@@ -86,6 +88,7 @@ impl Claims {
             epoch: payload.epoch,
             chain,
             thumbprint: thumbprint.ok_or_else(|| malformed("`x5t#S256` is not the base64url of 32 bytes"))?,
+            kid,
             json,
         })
     }

@@ -67,7 +67,7 @@ impl Unverified {
     /// `signature`, or `token_malformed` where a claim is missing or has another type.
     pub fn verify(self, public_point: &[u8]) -> Result<Claims, Error> {
         check(public_point, &self.signing_input, &self.signature)?;
-        Claims::read(self.claims)
+        Claims::read(self.kid, self.claims)
     }
 }
 
