@@ -54,6 +54,7 @@ pub fn run(setup: &Setup) {
             p50_us: at(0.50),
             p99_us: at(0.99),
             verified: tokens::check(&verifier, identity.certificate(), &loaded.answered, &mut seen),
+            unrecorded: loaded.unrecorded,
             cpu_us: 0.0,
         };
         println!("{}", serde_json::to_string(&window).unwrap());

@@ -76,6 +76,8 @@ struct Window {
     p99_us: u32,
     /// Tokens that were checked after the window, each of them.
     verified: usize,
+    /// Calls that were denied because the decision could not be recorded in time; not among the calls.
+    unrecorded: usize,
     /// Processor time of the server, all of it, per call. Other programs on the machine change it least.
     #[serde(default)]
     cpu_us: f64,

@@ -32,8 +32,8 @@ impl Spread {
 /// The table and the JSON lines. A ratio compares two windows of one round, never of two.
 pub fn figures(windows: &[Window]) -> String {
     let mut text = format!(
-        "\n{:<16} {:>22} {:>20} {:>22} {:>22} {:>22} {:>9}\n",
-        "figure", "calls/s", "of floor", "p50 us", "p99 us", "server cpu us/call", "verified"
+        "\n{:<16} {:>22} {:>20} {:>22} {:>22} {:>22} {:>9} {:>10}\n",
+        "figure", "calls/s", "of floor", "p50 us", "p99 us", "server cpu us/call", "verified", "unrecorded"
     );
     let mut lines = String::new();
     for load in Load::ALL {
@@ -51,9 +51,10 @@ pub fn figures(windows: &[Window]) -> String {
             (spread(rate), spread(|window| f64::from(window.p50_us)), spread(|window| f64::from(window.p99_us)));
         let cpu = spread(|window| window.cpu_us);
         let verified: usize = of(load).map(|window| window.verified).sum();
+        let unrecorded: usize = of(load).map(|window| window.unrecorded).sum();
         writeln!(
             text,
-            "{:<16} {:>22} {:>20} {:>22} {:>22} {:>22} {verified:>9}",
+            "{:<16} {:>22} {:>20} {:>22} {:>22} {:>22} {verified:>9} {unrecorded:>10}",
             load.name(),
             calls.text(0),
             ratio.text(3),
@@ -65,7 +66,7 @@ pub fn figures(windows: &[Window]) -> String {
         let line = json!({
             "figure": load.name(), "floor": load.floor().name(), "rounds": of(load).count(),
             "rate": calls.json(), "ratio": ratio.json(), "p50_us": p50.json(), "p99_us": p99.json(),
-            "p50_ratio": p50_of.json(), "cpu_us": cpu.json(), "verified": verified,
+            "p50_ratio": p50_of.json(), "cpu_us": cpu.json(), "verified": verified, "unrecorded": unrecorded,
         });
         writeln!(lines, "{line}").unwrap();
     }
