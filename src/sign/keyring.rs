@@ -70,10 +70,12 @@ impl KeyRing {
             let other = if self.authorities.contains_key(&token.kid) { "is not for tokens" } else { "is not here" };
             internal("token_key", format!("token `{}` cannot be signed: key `{}` {other}", token.id, token.kid))
         })?;
-        let input = signing_input(&token);
+        let mut input = signing_input(&token);
         let signature = pair.sign(&random(), input.as_bytes());
         let signature = signature.map_err(|_| internal("sign", format!("token `{}` could not be signed", token.id)))?;
-        Ok(format!("{input}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        input.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut input);
+        Ok(input)
     }
 
     pub(super) fn authority(&self, kid: &str) -> Result<&Authority, Error> {

@@ -11,6 +11,8 @@ pub(crate) mod sample;
 pub use claims::Claims;
 pub use parse::{Unverified, parse};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::base64url;
@@ -23,6 +25,8 @@ use crate::domain::scope::Scope;
 
 /// The one algorithm.
 const ALGORITHM: &str = "ES256";
+/// Room for a dot and a signature: 64 bytes in base64url.
+const SIGNATURE: usize = 1 + 86 + 8;
 /// The media type of an access token, and its long form (RFC 9068, section 2.1).
 const TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
 /// The one type of authorization detail (RFC 9396, section 2).
@@ -32,11 +36,17 @@ const TOOL_CALL: &str = "urn:belay:tool-call";
 pub fn signing_input(token: &Token, trust_domain: &TrustDomain) -> String {
     let header = json(&Header { typ: TYPES[0].to_owned(), alg: ALGORITHM.to_owned(), kid: token.kid.clone() });
     let payload = json(&Payload::of(token, trust_domain));
-    format!("{}.{}", base64url(&header), base64url(&payload))
+    let mut input = String::with_capacity((header.len() + payload.len()).div_ceil(3) * 4 + SIGNATURE);
+    URL_SAFE_NO_PAD.encode_string(header, &mut input);
+    input.push('.');
+    URL_SAFE_NO_PAD.encode_string(payload, &mut input);
+    input
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("strings, numbers and lists of them always have a JSON form")
+    let mut bytes = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut bytes, value).expect("strings, numbers and lists of them always have a JSON form");
+    bytes
 }
 
 // The order of the fields below is the order in the token: what was signed once must come out again.
