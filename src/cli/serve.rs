@@ -30,7 +30,7 @@ pub struct Command {
     /// Where health, keys and the trust bundle are served over HTTPS; port 0 picks one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7441")]
     http: SocketAddr,
-    /// Events between snapshots: a start replays no more than that
+    /// Events between snapshots: a start replays no more than that, or than there are live records
     #[arg(long, value_name = "N", default_value_t = SNAPSHOT_EVERY, value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_every: u64,
 }

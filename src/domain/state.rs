@@ -154,6 +154,27 @@ impl State {
         &self.tree
     }
 
+    /// How many records there are, grants included.
+    pub fn records(&self) -> u64 {
+        let Tables {
+            origin: _,
+            snapshot: _,
+            keys,
+            agents,
+            operators,
+            joins,
+            certificates,
+            tasks,
+            grants,
+            tokens,
+            remembered,
+            cuts,
+        } = &self.tables;
+        let people = keys.len() + agents.len() + operators.len() + joins.len() + certificates.len();
+        let work = tasks.len() + grants.len() + self.tree.len() + tokens.len() + remembered.len() + cuts.len();
+        (people + work) as u64
+    }
+
     /// Drops what was over by `at`, then takes in what a batch of events, dated `at`, folded to.
     pub fn apply(&mut self, delta: Delta, head: u64, at: Timestamp) {
         self.collect(at);

@@ -39,7 +39,7 @@ use steady::{Moment, Steady};
 /// The crash points of the store, for those above that have their own.
 pub use crate::store::crash::Point;
 
-/// Events between snapshots, unless told otherwise.
+/// Events between snapshots, unless told otherwise; more while there are more live records than this.
 pub const SNAPSHOT_EVERY: u64 = 20_000;
 
 /// The ledger. Cheap to share; the sequencer runs on a thread of its own.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Pending, Request};
-use super::{Memory, damaged};
+use super::{Memory, SNAPSHOT_EVERY, damaged};
 use crate::domain::agent::{Agent, Join, Operator};
 use crate::domain::certificate::Certificate;
 use crate::domain::cut::{Cut, Target};
@@ -86,6 +86,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Memory, StoreError> {
     Ok(Memory { state, frontier: snapshot.frontier })
 }
 
+/// Events between two snapshots: `every`, or as many as there are records once those are more than usual. One
+/// costs what the state holds, and holds up the turn: so all of them together cost no more than the log does,
+/// and a start replays no more than it loads.
+pub(super) fn distance(every: u64, state: &State) -> u64 {
+    let records = state.records();
+    if records > SNAPSHOT_EVERY { every.max(records) } else { every }
+}
+
 /// The request that stores a snapshot and says so in the log.
 pub(super) fn job(memory: &Memory, seed: [u8; 32]) -> Result<Box<dyn Job>, StoreError> {
     let bytes = encode(memory)?;
@@ -135,4 +143,36 @@ fn pairs<K: Clone + Ord, V: Clone>(table: &std::collections::HashMap<K, V>) -> V
     let mut pairs: Vec<(K, V)> = table.iter().map(|(key, record)| (key.clone(), record.clone())).collect();
     pairs.sort_by(|one, two| one.0.cmp(&two.0));
     pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::entropy::Entropy;
+    use crate::domain::id::TokenId;
+
+    /// A state of this many tokens.
+    fn state(tokens: u64) -> State {
+        let mut delta = Delta::default();
+        let (at, mut entropy) = (Timestamp::from_seconds(1_795_000_000), Entropy::from_seed([5; 32]));
+        let grant = crate::domain::id::GrantId::mint(at, &mut entropy);
+        let key_hash = Digest::of(b"");
+        for seq in 1..=tokens {
+            let id = TokenId::mint(at, &mut entropy);
+            let token = LiveToken { id, grant, seq, expires_at: at, thumbprint: key_hash, key_hash };
+            delta.tokens.insert(id, token);
+        }
+        let mut state = State::default();
+        state.apply(delta, tokens, at);
+        state
+    }
+
+    #[test]
+    fn snapshots_of_a_large_state_are_as_far_apart_as_it_is_large() {
+        let small = state(SNAPSHOT_EVERY);
+        assert_eq!([1, SNAPSHOT_EVERY].map(|every| distance(every, &small)), [1, SNAPSHOT_EVERY]);
+        let large = state(SNAPSHOT_EVERY + 1);
+        assert_eq!([1, SNAPSHOT_EVERY].map(|every| distance(every, &large)), [SNAPSHOT_EVERY + 1; 2]);
+        assert_eq!(distance(1_000_000, &large), 1_000_000);
+    }
 }

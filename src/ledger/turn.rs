@@ -302,7 +302,8 @@ impl Sequencer {
         let (due, old) = {
             let memory = self.shared.read();
             let mark = memory.state.tables().snapshot;
-            (memory.state.head() >= mark.map_or(0, |mark| mark.seq) + self.snapshot_every, mark.map(|mark| mark.digest))
+            let since = memory.state.head() - mark.map_or(0, |mark| mark.seq);
+            (since >= snapshot::distance(self.snapshot_every, &memory.state), mark.map(|mark| mark.digest))
         };
         if due && self.full.is_none() && self.boot() >= self.snapshot_after {
             self.take_snapshot(old);

@@ -28,7 +28,7 @@ pub struct Config {
     /// Further DNS names and IP addresses under which callers reach the broker.
     #[serde(default)]
     pub names: Vec<String>,
-    /// Events between snapshots: a start replays no more than that.
+    /// Events between snapshots: a start replays no more than that, or than there are live records.
     #[serde(default = "snapshot_every")]
     pub snapshot_every: u64,
 }
