@@ -5,8 +5,10 @@
 
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rustls::time_provider::DefaultTimeProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::{Request, Response, Status};
 
@@ -84,7 +86,8 @@ pub fn serve(directory: &Path, token_bytes: usize) {
     let floor = Floor::new(token_bytes);
     let (chain, key) = certificates(directory);
     runtime.spawn(async move {
-        let config = tls::grpc(ServerIdentity::new(chain.to_vec(), key).unwrap(), chain[1].clone()).unwrap();
+        let identity = ServerIdentity::new(chain.to_vec(), key).unwrap();
+        let config = tls::grpc(identity, vec![chain[1].clone()], Arc::new(DefaultTimeProvider)).unwrap();
         let listener = Listener::new(bind(([127, 0, 0, 1], 0).into()).unwrap(), config).unwrap();
         println!("https://{}", listener.local_addr());
         tonic::transport::Server::builder()
@@ -118,7 +121,7 @@ fn certificates(directory: &Path) -> ([CertificateDer<'static>; 2], PrivateKeyDe
     };
     let name = SanType::URI("spiffe://belay.dev/agent/floor".try_into().unwrap());
     let (client, client_key) = leaf(name, ExtendedKeyUsagePurpose::ClientAuth);
-    Identity::save(directory, client.der(), &client_key.serialize_pem(), root.der(), false).unwrap();
+    Identity::save(directory, client.der(), &client_key.serialize_pem(), &[root.der().to_vec()], false).unwrap();
     let (server, server_key) = leaf(SanType::IpAddress([127, 0, 0, 1].into()), ExtendedKeyUsagePurpose::ServerAuth);
     ([server.der().clone(), root.der().clone()], PrivateKeyDer::Pkcs8(server_key.serialize_der().into()))
 }

@@ -159,7 +159,8 @@ mod tests {
         let key_hash = Digest::of(b"");
         for seq in 1..=tokens {
             let id = TokenId::mint(at, &mut entropy);
-            let token = LiveToken { id, grant, seq, expires_at: at, thumbprint: key_hash, key_hash };
+            let token =
+                LiveToken { id, grant, seq, expires_at: at, thumbprint: key_hash, key_hash, kid: "k1".to_owned() };
             delta.tokens.insert(id, token);
         }
         let mut state = State::default();
