@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 
-use prost::{Message, Name, bytes::Buf as _};
+use prost::{Message, Name, bytes::Buf};
 use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstEncoder};
@@ -50,20 +50,27 @@ impl<U: Message + Default + Name> Decoder for Strict<U> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let bytes = buffer.remaining();
-        let message = U::decode(buffer);
-        if !U::NAME.ends_with("Request") {
-            return message.map(Some).map_err(|error| Status::internal(error.to_string()));
+        if U::NAME.ends_with("Request") {
+            return Ok(Some(read(buffer)?));
         }
-        let refused = |reason, why: String| Err(Error::new(Code::Invalid, reason, why).into());
-        match message {
-            // What was skipped is not written again, and nothing that was read is written longer than it came.
-            Ok(message) if message.encoded_len() == bytes => Ok(Some(message)),
-            Ok(_) => refused(
-                "unknown_field",
-                format!("the {} holds a field that this broker does not know, or one twice", U::NAME),
-            ),
-            Err(error) => refused("malformed", format!("this is no {}: {error}", U::NAME)),
-        }
+        U::decode(buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+/// The request that `buffer` is, understood whole.
+///
+/// # Errors
+/// `unknown_field`, or `malformed` if it is no such message.
+pub fn read<U: Message + Default + Name>(buffer: &mut impl Buf) -> Result<U, Error> {
+    let bytes = buffer.remaining();
+    let refused = |reason, why: String| Err(Error::new(Code::Invalid, reason, why));
+    match U::decode(buffer) {
+        // What was skipped is not written again, and nothing that was read is written longer than it came.
+        Ok(message) if message.encoded_len() == bytes => Ok(message),
+        Ok(_) => refused(
+            "unknown_field",
+            format!("the {} holds a field that this broker does not know, or one twice", U::NAME),
+        ),
+        Err(error) => refused("malformed", format!("this is no {}: {error}", U::NAME)),
     }
 }

@@ -14,7 +14,7 @@ mod pb {
     tonic::include_proto!("belay.log.v1");
 }
 
-pub use codec::Codec;
+pub use codec::{Codec, read};
 pub use log::{DecodeError, decode, encode};
 
 /// The compiled descriptor of every service here.
