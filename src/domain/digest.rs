@@ -35,8 +35,9 @@ impl std::fmt::Debug for Digest {
 impl std::str::FromStr for Digest {
     type Err = super::error::Error;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || super::error::Error::malformed("digest", text, "expected 64 hexadecimal digits");
-        if text.len() != 64 || !text.is_ascii() {
+        let wrong = || super::error::Error::malformed("digest", text, "expected 64 hexadecimal digits, in lower case");
+        // Checked by itself: the number parser also takes upper case and a sign, and one digest would have many texts.
+        if text.len() != 64 || !text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(wrong());
         }
         let mut bytes = [0; 32];
@@ -59,6 +60,21 @@ impl<'de> Deserialize<'de> for Digest {
             String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
         } else {
             <[u8; 32]>::deserialize(d).map(Self)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_has_one_text() {
+        let text = Digest::of(b"").to_string();
+        assert_eq!(text.parse::<Digest>().unwrap(), Digest::of(b""));
+        let signed = text.replacen("e3", "+3", 1);
+        for twin in [text.to_uppercase(), signed, format!("{text}0"), text[1..].to_owned(), format!(" {}", &text[1..])] {
+            assert!(twin.parse::<Digest>().is_err(), "{twin}");
         }
     }
 }
