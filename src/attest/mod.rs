@@ -5,6 +5,8 @@
 
 pub mod csr;
 mod der;
+#[cfg(test)]
+mod foreign;
 pub mod mtls;
 mod peer;
 

@@ -3,6 +3,8 @@
 //! A channel connects again by itself when its connection is lost. Every failure is a [`Refusal`],
 //! whether the broker sent it or it arose on the way. The system clock and trust store are not used.
 
+#[cfg(test)]
+mod foreign;
 pub mod identity;
 mod pem;
 pub mod refusal;

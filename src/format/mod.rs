@@ -4,6 +4,8 @@
 //! no connection; nothing in a parsed text chooses what is trusted.
 
 pub mod bundle;
+#[cfg(test)]
+mod foreign;
 #[cfg(feature = "broker")]
 pub mod join;
 mod json;

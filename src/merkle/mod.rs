@@ -83,4 +83,6 @@ impl std::fmt::Debug for Hash {
 }
 
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! be signed again. Reading has two steps, and only the second, with a key, gives claims to act on.
 
 mod claims;
+#[cfg(test)]
+mod foreign;
 mod parse;
 #[cfg(test)]
 pub(crate) mod sample;
