@@ -61,6 +61,6 @@ async fn turns_beside_a_count(office: &Arc<Office>, ana: &Caller) -> u32 {
     }
     let live = counting.await.unwrap();
     let grants = (CHAIN + GRANTS) as u64;
-    assert_eq!(live, Live { agents: 1, tasks: live.tasks, grants, tokens: 0, identities: 1 });
+    assert_eq!(live, Live { agents: 1, tasks: live.tasks, grants, tokens: 0, certificates: 0, identities: 1 });
     turns
 }
