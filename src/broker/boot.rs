@@ -60,7 +60,7 @@ impl Broker {
             ensure_key(&ledger, purpose, &master, &origin).await?;
         }
         let keys = Keeper::open(master, &ledger, &origin)?;
-        Ok(Self { ledger, keys, signed: Signed::default(), origin, address })
+        Ok(Self { ledger, keys, signed: Signed::default(), origin, address: address.into() })
     }
 }
 

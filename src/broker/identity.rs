@@ -29,7 +29,7 @@ pub struct Issued {
     pub spiffe_id: String,
 }
 
-/// What the broker wants for itself, or for the operator of a development broker.
+/// What the broker wants for itself, or gives an operator on behalf of whoever holds its master key.
 #[derive(Debug)]
 pub struct OwnIdentity {
     /// Server or operator.
@@ -40,6 +40,8 @@ pub struct OwnIdentity {
     pub spki: Vec<u8>,
     /// DNS names and IP addresses of a server.
     pub names: Vec<String>,
+    /// The request's id in the log: what it was for.
+    pub why: &'static str,
 }
 
 impl Broker {
@@ -96,12 +98,12 @@ impl Broker {
         self.finish(asked, recorded, unsigned).await
     }
 
-    /// An identity for the broker's own listeners, or for the operator of a development broker.
+    /// An identity for the broker's own listeners, or for an operator that its administrator names.
     ///
     /// # Errors
     /// It could not be recorded or signed.
     pub async fn own_identity(&self, own: OwnIdentity) -> Result<Issued, Error> {
-        let asked = Asked::broker("own_identity");
+        let asked = Asked::broker(own.why);
         let (identity, unsigned) = self.build(own.kind, &own.name, &own.spki, &own.names)?;
         let recorded = self.submit(&asked, RecordOwn { new: identity }).await?;
         self.finish(&asked, recorded, unsigned).await

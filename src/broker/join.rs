@@ -1,5 +1,7 @@
 //! Join tokens: the secret is made here, shown once, and kept by nobody.
 
+use std::sync::PoisonError;
+
 use super::Broker;
 use crate::domain::agent::Join;
 use crate::domain::digest::Digest;
@@ -24,6 +26,7 @@ impl Broker {
     /// The text that is handed over: id, secret, where to go, and whose certificate to expect there.
     pub fn join_token(&self, join: &Join, secret: Secret) -> String {
         let authority = Digest::of(&self.authority());
-        JoinToken { id: join.id, secret: secret.0, addr: self.address.clone(), authority }.reveal()
+        let addr = self.address.read().unwrap_or_else(PoisonError::into_inner).clone();
+        JoinToken { id: join.id, secret: secret.0, addr, authority }.reveal()
     }
 }

@@ -11,7 +11,7 @@ mod signed;
 mod token;
 mod why;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use authorize::Authorized;
 pub use boot::Foundation;
@@ -35,7 +35,7 @@ pub struct Broker {
     signed: signed::Signed,
     origin: Origin,
     /// Where callers reach it, as join tokens say.
-    address: String,
+    address: RwLock<String>,
 }
 
 /// A call as the edge understood it: who asks, under which id.
@@ -119,9 +119,9 @@ impl Broker {
         &self.origin
     }
 
-    /// Where callers reach this broker.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// Sends callers to another address from now on.
+    pub fn set_address(&self, address: String) {
+        *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
     }
 }
 

@@ -8,10 +8,12 @@ pub mod output;
 mod agent;
 mod audit;
 mod authorize;
+mod config;
 mod connect;
 mod enroll;
 mod field;
 mod grant;
+mod init;
 mod man;
 mod operator;
 mod progress;
@@ -40,6 +42,13 @@ use crate::domain::time::Span;
 const EXIT: &str = "Exit codes:
   0 done, 1 failed, 2 usage or configuration, 3 denied, 4 pending approval, 5 not found, 6 not authenticated,
   7 unavailable";
+const SERVE: &str = "Examples:
+  belay serve --dev --grpc 127.0.0.1:0 --http 127.0.0.1:0
+  belay serve --config /etc/belay/belay.toml";
+
+const INIT: &str = "Examples:
+  belay init --config /etc/belay/belay.toml --operator ana --out ./ana
+  belay init --config /etc/belay/belay.toml --recover ana --out ./ana";
 
 const AUTHORIZE: &str = "Example:
   belay --identity ./coder authorize --token @token.txt \\
@@ -64,8 +73,14 @@ enum Command {
     #[command(after_help = "Example:\n  belay try")]
     Try(story::Command),
     /// Run a broker
-    #[command(after_help = "Example:\n  belay serve --dev --grpc 127.0.0.1:0 --http 127.0.0.1:0")]
+    #[command(after_help = SERVE)]
     Serve(serve::Command),
+    /// Make a broker's data directory, its keys and its first operator
+    #[command(after_help = INIT)]
+    Init(init::Command),
+    /// Check a configuration, or print a sample
+    #[command(subcommand)]
+    Config(config::Command),
     /// Show how the broker is
     #[command(after_help = "Example:\n  belay status -o json")]
     Status,
@@ -117,9 +132,9 @@ impl Cli {
         Self::try_parse_from(&arguments).map_err(|error| usage(&error, wanted(&arguments)))
     }
 
-    /// Whether it runs a broker, which logs more than a command does.
-    pub fn serves(&self) -> bool {
-        matches!(self.command, Command::Serve(_))
+    /// Begins the log of this process; a broker logs more than a command does.
+    pub fn begin_log(&self) {
+        crate::server::begin_log(matches!(self.command, Command::Serve(_)));
     }
 
     /// Does what was asked for, and says how it went.
@@ -139,6 +154,8 @@ fn dispatch(command: Command, global: &Global) -> Answer {
     match command {
         Command::Serve(serve) => serve.run(global),
         Command::Man(man) => man.run(&global.printer()),
+        Command::Init(init) => init.run(global),
+        Command::Config(config) => config.run(global),
         Command::Completions { shell } => completions(&global.printer(), shell),
         Command::Try(story) => wait(story.run(global.printer())),
         Command::Status => wait(status::run(global)),

@@ -54,7 +54,7 @@ pub struct Add {
 
 /// What an operator may do.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Role {
+pub enum Role {
     /// Registers agents and operators
     Admin,
     /// Decides approvals
@@ -89,7 +89,8 @@ impl Add {
 }
 
 impl Role {
-    fn word(self) -> &'static str {
+    /// Its name.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Approver => "approver",

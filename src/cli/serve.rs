@@ -1,7 +1,7 @@
 //! `belay serve`: runs a broker until it is told to stop, and says once when it is ready.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use super::connect::{Global, home};
 use super::output::{Answer, Outcome, failed, note};
 use crate::client::Refusal;
 use crate::domain::error::Error;
-use crate::server::{self, Config, Ready, SNAPSHOT_EVERY};
+use crate::server::{self, Config, Mode, Options, Ready, SNAPSHOT_EVERY};
 
 /// The trust domain of every development broker.
 const DEV_DOMAIN: &str = "belay.dev";
@@ -19,8 +19,11 @@ const DEV_DOMAIN: &str = "belay.dev";
 #[derive(Debug, Args)]
 pub struct Command {
     /// For trying out: a generated CA, an operator identity in BELAY_HOME, a permissive policy
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "config")]
     dev: bool,
+    /// For use: over the data directory that `belay init` made; SIGHUP reads the file again
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dev", "data", "grpc", "http", "snapshot_every"])]
+    config: Option<PathBuf>,
     /// Where the log, the state and the sealed keys are [default: BELAY_HOME/dev]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -38,19 +41,11 @@ pub struct Command {
 impl Command {
     /// Runs it; returns when it has drained.
     pub fn run(self, global: &Global) -> Answer {
-        note("warning: --dev is NOT FOR PRODUCTION: any registered agent may ask for any scope");
-        let home = home()?;
         let printer = global.printer();
-        let config = Config {
-            trust_domain: DEV_DOMAIN.parse()?,
-            issuer: None,
-            data: self.data.unwrap_or_else(|| home.join("dev")),
-            grpc: self.grpc,
-            http: self.http,
-            names: Vec::new(),
-            snapshot_every: self.snapshot_every,
+        let options = match &self.config {
+            Some(file) => production(file)?,
+            None => self.development()?,
         };
-        let options = server::Options { config, dev_home: Some(home) };
         let ready = move |ready: &Ready| {
             // A reader that went away does not stop the broker.
             if let Err(refusal) = printer.print(&document(ready), || table(ready)) {
@@ -59,10 +54,28 @@ impl Command {
         };
         server::serve(options, ready).map(|()| Outcome::Done).map_err(refusal)
     }
+
+    fn development(self) -> Result<Options, Refusal> {
+        note("warning: --dev is NOT FOR PRODUCTION: any registered agent may ask for any scope");
+        let home = home()?;
+        let data = self.data.unwrap_or_else(|| home.join("dev"));
+        let (grpc, http, snapshot_every) = (self.grpc, self.http, self.snapshot_every);
+        let config = Config { grpc, http, snapshot_every, ..Config::new(DEV_DOMAIN.parse()?, data) };
+        Ok(Options { config, mode: Mode::Dev { home } })
+    }
+}
+
+fn production(file: &Path) -> Result<Options, Refusal> {
+    let config = Config::load(file)?;
+    // A later reload finds it, whatever becomes of the working directory.
+    let absolute = std::path::absolute(file);
+    let file = absolute.map_err(|error| failed("no_directory", format!("there is no working directory: {error}")))?;
+    server::set_log(&config.log);
+    Ok(Options { config, mode: Mode::Production { file } })
 }
 
 /// The domain's own error where there is one, with its exit code.
-fn refusal(error: anyhow::Error) -> Refusal {
+pub(super) fn refusal(error: anyhow::Error) -> Refusal {
     match error.downcast::<Error>() {
         Ok(error) => error.into(),
         Err(error) => failed("serve_failed", format!("{error:#}")),

@@ -73,7 +73,8 @@ mod tests {
         let text = Digest::of(b"").to_string();
         assert_eq!(text.parse::<Digest>().unwrap(), Digest::of(b""));
         let signed = text.replacen("e3", "+3", 1);
-        for twin in [text.to_uppercase(), signed, format!("{text}0"), text[1..].to_owned(), format!(" {}", &text[1..])] {
+        for twin in [text.to_uppercase(), signed, format!("{text}0"), text[1..].to_owned(), format!(" {}", &text[1..])]
+        {
             assert!(twin.parse::<Digest>().is_err(), "{twin}");
         }
     }

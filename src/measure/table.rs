@@ -57,6 +57,7 @@ table! {
     HANDSHAKES = "belay_tls_handshakes_total" Kind::Counter, ["listener", "outcome"], "TLS handshakes.";
     CONNECTIONS = "belay_connections" Kind::Gauge, ["listener"], "Open connections, their handshake done.";
     ACCEPTS_FAILED = "belay_accepts_failed_total" Kind::Counter, ["listener"], "Connections that the system did not hand over, for want of something.";
+    RELOADS = "belay_configuration_reloads_total" Kind::Counter, ["outcome"], "Times that the configuration was read again; one that is refused changes nothing.";
     PANICS = "belay_panics_total" Kind::Counter, ["thread"], "Panics; each is a defect.";
     DATA_FREE_BYTES = "belay_data_free_bytes" Kind::Gauge, [], "Space left on the file system of the data directory.";
 

@@ -5,13 +5,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::activity::{Activity, Watch};
 use super::metrics;
 use crate::attest::PeerCertificate;
 use crate::measure::Held;
@@ -20,34 +24,72 @@ use crate::measure::Held;
 pub struct Connection {
     pub(super) stream: TlsStream<TcpStream>,
     peer: PeerCertificate,
+    watch: Watch,
+    _place: Option<OwnedSemaphorePermit>,
     _open: Held,
 }
 
+/// What travels with each gRPC request of a connection.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// Who is at the other end.
+    pub peer: PeerCertificate,
+    pub(super) activity: Activity,
+}
+
+/// How long a connection without a request is kept, and how many of strangers.
+#[derive(Clone, Debug)]
+pub(super) struct Patience {
+    /// With whoever presented a certificate.
+    pub known: Duration,
+    /// With whoever did not.
+    pub strangers: Duration,
+    /// Connections of strangers at once.
+    pub places: Arc<Semaphore>,
+}
+
 impl Connection {
-    /// Wraps a stream whose handshake is done.
-    pub(super) fn new(stream: TlsStream<TcpStream>, addr: SocketAddr, listener: &'static str) -> Self {
+    /// Wraps a stream whose handshake is done; none if there is no place for another stranger.
+    pub(super) fn new(
+        stream: TlsStream<TcpStream>,
+        addr: SocketAddr,
+        listener: &'static str,
+        patience: &Patience,
+    ) -> Option<Self> {
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let (place, patience) = match leaf {
+            Some(_) => (None, patience.known),
+            None => (Some(Arc::clone(&patience.places).try_acquire_owned().ok()?), patience.strangers),
+        };
         let peer = PeerCertificate::new(leaf.map(|der| der.to_vec()), addr);
-        Self { stream, peer, _open: metrics::open(listener) }
+        Some(Self { stream, peer, watch: Watch::new(patience), _place: place, _open: metrics::open(listener) })
     }
 
     /// Who is at the other end.
     pub fn peer(&self) -> &PeerCertificate {
         &self.peer
     }
+
+    pub(super) fn activity(&self) -> &Activity {
+        self.watch.activity()
+    }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = PeerCertificate;
+    type ConnectInfo = Info;
 
-    fn connect_info(&self) -> PeerCertificate {
-        self.peer.clone()
+    fn connect_info(&self) -> Info {
+        Info { peer: self.peer.clone(), activity: self.activity().clone() }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            // No more bytes: the server ends the connection as if the client had.
+            Poll::Pending => self.watch.poll_idle(cx).map(Ok),
+            read => read,
+        }
     }
 }
 

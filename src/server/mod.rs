@@ -2,14 +2,22 @@
 //!
 //! It wires what lies below it together and holds no rule of its own.
 
+mod activity;
+mod certificate;
 mod config;
 pub mod connection;
-mod dev;
+mod data;
+mod file;
+mod harden;
+mod init;
 pub mod listen;
+mod log;
 mod metrics;
 mod names;
+mod operator;
 pub mod task;
 pub mod tls;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::ledger::SNAPSHOT_EVERY;
-pub use config::Config;
+pub use config::{At, Checked, Config, check};
+pub use data::State;
+pub use init::{Init, Made, init};
+pub use log::{begin as begin_log, set as set_log};
 
 use anyhow::Context as _;
 use rustls_pki_types::CertificateDer;
@@ -28,27 +39,39 @@ use tokio::task::JoinSet;
 use crate::broker::{Broker, Foundation};
 use crate::domain::error::{Code, Error};
 use crate::edge;
-use crate::ledger::{Seeds, SystemClock};
+use crate::ledger::{Clock as _, Seeds, SystemClock};
 use crate::measure::Exporter;
-use crate::store::Sqlite;
+use crate::store::{Sqlite, Store as _};
+use activity::{Activity, Noticed};
+use certificate::PageIdentity;
 use listen::Listener;
+use upkeep::Upkeep;
 
-/// How long requests under way may take to finish once the broker is told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
 /// How long callers have to take the last answers once all are made: one that reads nothing holds up nobody.
 const PARTING: Duration = Duration::from_secs(1);
-/// How long one request may take, its message included: a half-sent one does not stay for ever.
-const REQUEST: Duration = Duration::from_secs(30);
-/// How often identities are looked at, to renew them long before they end.
-const UPKEEP: Duration = Duration::from_secs(600);
 
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The configuration.
     pub config: Config,
-    /// For a development broker: where its operator's identity is kept, as `operator/` in this directory.
-    pub dev_home: Option<PathBuf>,
+    /// For whom.
+    pub mode: Mode,
+}
+
+/// For whom a broker runs.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// For trying out: it makes what it needs, its operator's identity as `operator/` in this directory.
+    Dev {
+        /// The home directory.
+        home: PathBuf,
+    },
+    /// For use: over what `belay init` made; SIGHUP reads the file again.
+    Production {
+        /// The configuration's file.
+        file: PathBuf,
+    },
 }
 
 /// Where a broker that is ready can be reached.
@@ -64,11 +87,22 @@ pub struct Ready {
     pub trust_domain: String,
 }
 
+impl Ready {
+    fn of(config: &Config, mode: &Mode, [grpc, http]: [SocketAddr; 2]) -> Self {
+        let home = match mode {
+            Mode::Dev { home } => home.clone(),
+            Mode::Production { .. } => config.data.clone(),
+        };
+        Self { grpc, http, home, trust_domain: config.trust_domain.to_string() }
+    }
+}
+
 /// Runs a broker until a signal or a fault stops it, and drains it.
 ///
 /// # Errors
 /// A part could not be built, before any request was taken; or the ledger had to stop.
 pub fn serve(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Result<()> {
+    harden::hide_memory();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     let served = runtime.block_on(run(options, ready));
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -76,48 +110,50 @@ pub fn serve(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
 }
 
 async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Result<()> {
-    let Options { config, dev_home } = options;
+    let Options { config, mode } = options;
     let exporter = Exporter::install()?;
     metrics::watch_panics();
     // Taken before anybody can know that the broker is there: who was told that it is ready may stop it at once.
     let signals = Signals::take()?;
-    let (grpc, http) = (listen::bind(config.grpc)?, listen::bind(config.http)?);
-    let (grpc_at, http_at) = (grpc.local_addr()?, http.local_addr()?);
-    let broker = Arc::new(open(&config, grpc_at).await?);
-    if let Some(home) = &dev_home {
-        dev::operator(&broker, home).await?;
-    }
-    let identity = names::server(&broker, &config, [grpc_at, http_at]).await?;
+    let hangup = look_first(&config, &mode)?;
+    let (grpc, http) = (listen::bind("grpc", config.grpc)?, listen::bind("http", config.http)?);
+    let at = [grpc.local_addr()?, http.local_addr()?];
+    let broker = Arc::new(begin(&config, &mode, at[0]).await?);
+    let certificate = names::issue(&broker, &config.names, at).await?;
+    let until = certificate.until;
+    let identity = tls::ServerIdentity::new(certificate.chain, certificate.key)?;
+    let pages = PageIdentity::new(Arc::clone(&identity), certificate::given(&config, broker.ledger().wall())?);
     let authorities: Vec<_> = broker.trust().0.into_iter().map(CertificateDer::from).collect();
     let stop = watch::Sender::new(false);
     let time = Arc::new(tls::LedgerTime(Arc::clone(broker.ledger())));
     let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authorities, time)?)?.named("grpc");
-    let http = Listener::new(http, tls::https(Arc::clone(&identity))?)?.named("https");
+    let http = Listener::new(http, tls::https(Arc::<PageIdentity>::clone(&pages))?)?.named("https");
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let drain = edge::Drain::new(stop.subscribe());
     let routes = edge::routes(&broker, health_service, &drain);
     let grpc = tonic::transport::Server::builder()
         .max_concurrent_streams(256)
-        .timeout(REQUEST)
+        .timeout(config.request_timeout)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(Noticed)
         .add_routes(routes)
         .serve_with_incoming_shutdown(grpc.accept_until(told(&stop)), told(&stop));
     let scrape = edge::Scrape::new(Arc::clone(&broker), exporter.clone(), config.data.clone());
-    let http = axum::serve(http.accept_until(told(&stop)), edge::pages(scrape));
+    let pages_service = edge::pages(scrape).layer(Noticed);
+    let pages_service = pages_service.into_make_service_with_connect_info::<Activity>();
+    let http = axum::serve(http.accept_until(told(&stop)), pages_service);
     let http = http.with_graceful_shutdown(told(&stop)).into_future();
     let mut listeners = JoinSet::new();
     listeners.spawn(async { grpc.await.map_err(|error| error.to_string()) });
     listeners.spawn(async { http.await.map_err(|error| error.to_string()) });
-    let upkeep =
-        task::spawn(upkeep(Arc::clone(&broker), config.clone(), dev_home.clone(), identity, [grpc_at, http_at]));
+    let told_ready = Ready::of(&config, &mode, at);
+    let (config, running) = watch::channel(config);
+    let identity = (identity, until);
+    let upkeep = Upkeep { broker: Arc::clone(&broker), mode, config, identity, pages, at, hangup };
+    let upkeep = task::spawn(upkeep.run());
     let tidy = task::spawn(metrics::tidy(exporter));
-    ready(&Ready {
-        grpc: grpc_at,
-        http: http_at,
-        home: dev_home.unwrap_or(config.data),
-        trust_domain: config.trust_domain.to_string(),
-    });
+    ready(&told_ready);
     let fault = tokio::select! {
         fault = until_stopped(&broker, signals) => fault,
         Some(ended) = listeners.join_next() => {
@@ -134,11 +170,12 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
         drain.settled().await;
         tokio::time::sleep(PARTING).await;
     };
+    let patience = running.borrow().drain;
     tokio::select! {
         () = finished => {}
         () = settled => tracing::info!("some connections were closed that their callers kept open"),
-        () = tokio::time::sleep(DRAIN) => {
-            tracing::warn!(seconds = DRAIN.as_secs(), "some requests did not finish in time");
+        () = tokio::time::sleep(patience) => {
+            tracing::warn!(seconds = patience.as_secs(), "some requests did not finish in time");
         }
     }
     let ledger = Arc::clone(broker.ledger());
@@ -146,10 +183,42 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     fault.map_or(Ok(()), |error| Err(error.into()))
 }
 
-async fn open(config: &Config, grpc: SocketAddr) -> anyhow::Result<Broker> {
-    make_private(&config.data)?;
-    let store =
-        Sqlite::open(&config.data).map_err(|error| Error::new(Code::Unavailable, "store", error.to_string()))?;
+/// What would stop a production broker is told before it listens anywhere; it then takes SIGHUP, which would
+/// otherwise end it.
+fn look_first(config: &Config, mode: &Mode) -> anyhow::Result<Option<Signal>> {
+    let Mode::Production { .. } = mode else { return Ok(None) };
+    data::made(&config.data)?;
+    certificate::given(config, SystemClock.read().wall)?;
+    Ok(Some(signal(SignalKind::hangup()).context("receiving signals")?))
+}
+
+async fn begin(config: &Config, mode: &Mode, grpc: SocketAddr) -> anyhow::Result<Broker> {
+    match mode {
+        Mode::Dev { home } => {
+            data::make(&config.data)?;
+            let broker = open(config, store(&config.data)?, grpc).await?;
+            operator::development(&broker, home).await?;
+            Ok(broker)
+        }
+        Mode::Production { .. } => match is_empty(store(&config.data)?)? {
+            (_, true) => Err(data::not_made(&config.data).into()),
+            (store, false) => open(config, store, grpc).await,
+        },
+    }
+}
+
+fn store(data: &Path) -> Result<Sqlite, Error> {
+    Sqlite::open(data).map_err(|error| Error::new(Code::Unavailable, "store", error.to_string()))
+}
+
+/// Whether the log of a store has not begun.
+fn is_empty(mut store: Sqlite) -> Result<(Sqlite, bool), Error> {
+    let head = store.begin().map_err(|error| Error::new(Code::Unavailable, "store", error.to_string()))?;
+    store.rollback();
+    Ok((store, head.size == 0))
+}
+
+async fn open(config: &Config, store: Sqlite, grpc: SocketAddr) -> anyhow::Result<Broker> {
     let foundation = Foundation {
         store: Box::new(store),
         clock: Arc::new(SystemClock),
@@ -157,40 +226,16 @@ async fn open(config: &Config, grpc: SocketAddr) -> anyhow::Result<Broker> {
         snapshot_every: config.snapshot_every,
         trust_domain: config.trust_domain.clone(),
         issuer: config.issuer()?,
-        address: names::address(config, grpc),
+        address: names::address(&config.names, grpc),
     };
-    Ok(Broker::open(foundation, &config.data).await?)
-}
-
-/// The data directory: made for its owner alone. What is in it has mode 0600; nobody else may put files there.
-fn make_private(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::PermissionsExt;
-    let failed = |error: std::io::Error| {
-        Error::new(Code::Invalid, "data", format!("data directory {}: {error}", path.display()))
-    };
-    make_durably(path).map_err(failed)?;
-    let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o022 != 0 {
-        let message = format!(
-            "data directory {0} has mode {1:o}; others could put files there: chmod 700 {0}",
-            path.display(),
-            mode & 0o777
-        );
-        return Err(Error::new(Code::Invalid, "data_mode", message));
+    let broker = Broker::open(foundation, &config.data).await?;
+    let (begun, issuer) = (&broker.origin().issuer, config.issuer()?);
+    if *begun != issuer {
+        let message =
+            format!("the ledger was begun with the issuer `{begun}`, not `{issuer}`; verifiers know the first");
+        return Err(Error::new(Code::Invalid, "issuer", message).on("issuer").into());
     }
-    Ok(())
-}
-
-/// A directory that is not on disk takes all that is in it along when the power fails.
-fn make_durably(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    make_durably(parent)?;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    std::fs::File::open(parent)?.sync_all()
+    Ok(broker)
 }
 
 /// What tells the broker to stop.
@@ -212,40 +257,6 @@ async fn until_stopped(broker: &Broker, mut signals: Signals) -> Option<Error> {
         _ = signals.terminate.recv() => None,
         _ = signals.interrupt.recv() => None,
         () = broker.ledger().stopped() => Some(Error::new(Code::Unavailable, "stopped", "the ledger has stopped; see the log before this line")),
-    }
-}
-
-async fn upkeep(
-    broker: Arc<Broker>,
-    config: Config,
-    dev_home: Option<PathBuf>,
-    identity: Arc<tls::ServerIdentity>,
-    at: [SocketAddr; 2],
-) {
-    loop {
-        tokio::time::sleep(UPKEEP).await;
-        let round = round(Arc::clone(&broker), config.clone(), dev_home.clone(), Arc::clone(&identity), at);
-        // A panic ends this round, not those to come.
-        if task::spawn(round).await.is_err() {
-            tracing::error!("the upkeep broke off; it goes on in {} s", UPKEEP.as_secs());
-        }
-    }
-}
-
-async fn round(
-    broker: Arc<Broker>,
-    config: Config,
-    dev_home: Option<PathBuf>,
-    identity: Arc<tls::ServerIdentity>,
-    at: [SocketAddr; 2],
-) {
-    if let Err(error) = names::renew_server(&broker, &config, &identity, at).await {
-        tracing::error!(%error, "the listeners' certificate was not renewed");
-    }
-    if let Some(home) = &dev_home
-        && let Err(error) = dev::operator(&broker, home).await
-    {
-        tracing::error!(%error, "the development operator's certificate was not renewed");
     }
 }
 

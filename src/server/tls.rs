@@ -93,7 +93,7 @@ pub fn grpc(
 ///
 /// # Errors
 /// If the TLS library refuses its own protocol versions.
-pub fn https(identity: Arc<ServerIdentity>) -> Result<Arc<ServerConfig>, Error> {
+pub fn https(identity: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, Error> {
     let config = builder()?.with_no_client_auth().with_cert_resolver(identity);
     Ok(unresumable(config, &[b"h2", b"http/1.1"]))
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use belay::attest::PeerCertificate;
 use belay::client::{self, Identity, Refusal};
 use belay::domain::{digest::Digest, error::Code};
-use belay::server::{listen, listen::Listener, task, tls};
+use belay::server::{connection::Info, listen, listen::Listener, task, tls};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -90,7 +90,7 @@ impl Broker {
     ) -> Self {
         let identity = tls::ServerIdentity::new(chain, key).unwrap();
         let config = tls::grpc(identity.clone(), vec![ca], Arc::new(DefaultTimeProvider)).unwrap();
-        let listener = Listener::new(listen::bind("127.0.0.1:0".parse().unwrap()).unwrap(), config).unwrap();
+        let listener = Listener::new(listen::bind("grpc", "127.0.0.1:0".parse().unwrap()).unwrap(), config).unwrap();
         let addr = listener.local_addr();
         let (stop, stopped) = watch::channel(false);
         let until = |mut stopped: watch::Receiver<bool>| async move { drop(stopped.changed().await) };
@@ -99,7 +99,7 @@ impl Broker {
         let seen = Arc::new(Mutex::new(None));
         let note = seen.clone();
         let health = tonic::service::interceptor::InterceptedService::new(health, move |call: tonic::Request<()>| {
-            *note.lock().unwrap() = call.extensions().get::<PeerCertificate>().cloned();
+            *note.lock().unwrap() = call.extensions().get::<Info>().map(|info| info.peer.clone());
             Ok(call)
         });
         let server = Server::builder().add_service(health);

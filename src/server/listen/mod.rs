@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::Connection;
+use super::connection::{Connection, Patience};
 use super::{metrics, task};
 use crate::domain::error::{Code, Error};
 use crate::edge::fault::Place;
@@ -32,9 +32,22 @@ struct Limits {
     patience: Duration,
     /// The pause after an `accept` that failed for want of something.
     pause: Duration,
+    /// How long a connection with a client certificate is kept without a request; it may be twice as long.
+    known: Duration,
+    /// The same for one without.
+    strangers: Duration,
+    /// Connections without a client certificate at once; beyond them, new ones are closed.
+    places: usize,
 }
 
-const LIMITS: Limits = Limits { handshakes: 256, patience: Duration::from_secs(10), pause: Duration::from_millis(100) };
+const LIMITS: Limits = Limits {
+    handshakes: 256,
+    patience: Duration::from_secs(10),
+    pause: Duration::from_millis(100),
+    known: Duration::from_secs(300),
+    strangers: Duration::from_secs(30),
+    places: 1024,
+};
 
 /// Finished connections that may wait to be taken.
 const WAITING: usize = 64;
@@ -48,18 +61,26 @@ pub struct Listener {
     name: &'static str,
 }
 
-/// Binds `addr`; port 0 picks a free one.
+/// Binds the `addr` of a listener, `grpc` or `http`; port 0 picks a free one.
 ///
 /// # Errors
 /// `Conflict` if the port is in use, `Invalid` if the address cannot be bound here.
-pub fn bind(addr: SocketAddr) -> Result<std::net::TcpListener, Error> {
+pub fn bind(listener: &'static str, addr: SocketAddr) -> Result<std::net::TcpListener, Error> {
     let bound = std::net::TcpListener::bind(addr).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
     bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let message = format!("cannot listen on {addr}: something else does; stop it or choose another port");
-            Error::new(Code::Conflict, "address_in_use", message)
+            let message =
+                format!("`{listener}`: cannot listen on {addr}: something else does; stop it or choose another port");
+            Error::new(Code::Conflict, "address_in_use", message).on(listener)
         }
-        _ => Error::new(Code::Invalid, "address_unusable", format!("cannot listen on {addr}: {error}")),
+        io::ErrorKind::AddrNotAvailable => {
+            let message = format!("`{listener}`: cannot listen on {addr}: it is not an address of this machine");
+            Error::new(Code::Invalid, "address_unusable", message).on(listener)
+        }
+        _ => {
+            let message = format!("`{listener}`: cannot listen on {addr}: {error}");
+            Error::new(Code::Invalid, "address_unusable", message).on(listener)
+        }
     })
 }
 
@@ -116,6 +137,8 @@ async fn accept(
     finished: mpsc::Sender<Connection>,
     stop: impl Future<Output = ()> + Send,
 ) {
+    let places = Arc::new(Semaphore::new(limits.places));
+    let keep = Patience { known: limits.known, strangers: limits.strangers, places };
     // Dropped with this loop, which ends the handshakes that it still holds.
     let mut handshakes = JoinSet::new();
     let mut begun: VecDeque<AbortHandle> = VecDeque::new();
@@ -135,7 +158,8 @@ async fn accept(
                         oldest.abort();
                         metrics::handshake(name, "crowded_out");
                     }
-                    let next = handshake(socket, peer, tls.clone(), limits.patience, name, finished.clone());
+                    let next =
+                        handshake(socket, peer, tls.clone(), limits.patience, name, keep.clone(), finished.clone());
                     begun.push_back(handshakes.spawn(next));
                 }
                 Err(error) => {
@@ -154,6 +178,7 @@ async fn handshake(
     tls: TlsAcceptor,
     patience: Duration,
     name: &'static str,
+    keep: Patience,
     finished: mpsc::Sender<Connection>,
 ) {
     // Without this a small answer waits for the client's delayed acknowledgement, some 40 ms.
@@ -162,11 +187,17 @@ async fn handshake(
     }
     Place::Handshake.reached();
     match tokio::time::timeout(patience, tls.accept(socket)).await {
-        Ok(Ok(stream)) => {
-            metrics::handshake(name, "ok");
-            // The receiver is gone only when the server is: nobody is left to tell.
-            drop(finished.send(Connection::new(stream, addr, name)).await);
-        }
+        Ok(Ok(stream)) => match Connection::new(stream, addr, name, &keep) {
+            Some(connection) => {
+                metrics::handshake(name, "ok");
+                // The receiver is gone only when the server is: nobody is left to tell.
+                drop(finished.send(connection).await);
+            }
+            None => {
+                tracing::debug!(%addr, "too many connections without a certificate");
+                metrics::handshake(name, "crowded_out");
+            }
+        },
         Ok(Err(error)) => {
             tracing::debug!(%addr, %error, "TLS handshake failed");
             metrics::handshake(name, "failed");
@@ -212,5 +243,7 @@ impl axum::serve::Listener for Incoming {
     }
 }
 
+#[cfg(test)]
+mod idle;
 #[cfg(test)]
 mod tests;

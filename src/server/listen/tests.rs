@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt;
 
-const ANY: &str = "127.0.0.1:0";
+pub(super) const ANY: &str = "127.0.0.1:0";
 
 /// A server's configuration, and a client that trusts its certificate.
 fn ends() -> (Arc<ServerConfig>, TlsConnector) {
@@ -34,13 +34,13 @@ async fn shake(client: &TlsConnector, addr: SocketAddr) -> tokio_rustls::client:
 
 fn bound() -> (Listener, TlsConnector) {
     let (server, client) = ends();
-    (Listener::new(bind(ANY.parse().unwrap()).unwrap(), server).unwrap(), client)
+    (Listener::new(bind("http", ANY.parse().unwrap()).unwrap(), server).unwrap(), client)
 }
 
 #[tokio::test]
 async fn a_port_in_use_is_one_line_that_names_it() {
     let (first, _) = bound();
-    let error = bind(first.local_addr()).unwrap_err();
+    let error = bind("http", first.local_addr()).unwrap_err();
     assert_eq!((error.code, error.reason), (Code::Conflict, "address_in_use"));
     assert!(error.message.contains(&first.local_addr().to_string()) && !error.message.contains('\n'), "{error}");
 }

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod model;
 pub mod office;
 pub mod process;
+pub mod production;
 pub mod property;
 pub mod steps;
 pub mod world;

@@ -41,7 +41,21 @@ impl Broker {
     /// The same, with further arguments of `serve`.
     pub fn start_with(home: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Self {
         let arguments = [&["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0"], arguments].concat();
-        let mut child = serve(home, &arguments, env).spawn().unwrap();
+        Self::ready(serve(home, &arguments, env), home)
+    }
+
+    /// A broker of the configuration `belay.toml` in `home`, over what `belay init` made there, its operator's
+    /// identity included.
+    pub fn start_production(home: &Path) -> Self {
+        let log = std::fs::File::options().create(true).append(true).open(home.join("serve.log")).unwrap();
+        let mut command = belay(home);
+        command.args(["-o", "json", "serve", "--config"]).arg(home.join("belay.toml"));
+        command.stdout(Stdio::piped()).stderr(log);
+        Self::ready(command, home)
+    }
+
+    fn ready(mut command: Command, home: &Path) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no ready line but {line:?}"));

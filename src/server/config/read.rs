@@ -1,0 +1,98 @@
+//! From text to typed values, key by key, so that every error can name its key and line and show no value.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use toml::{Spanned, Value};
+
+use super::KEYS;
+use crate::domain::error::{Code, Error};
+use crate::domain::time::Span;
+
+/// The keys of a configuration file that were not taken yet.
+pub(super) struct Keys<'a> {
+    text: &'a str,
+    left: BTreeMap<String, Spanned<Value>>,
+}
+
+impl<'a> Keys<'a> {
+    /// The keys of `text`, all of which are known.
+    pub(super) fn of(text: &'a str) -> Result<Self, Error> {
+        let left: BTreeMap<String, Spanned<Value>> = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let why: Vec<_> = error.message().lines().collect();
+            refused(None, format!("line {}{}: {}", line(text, at), key_before(text, at), why.join(", ")))
+        })?;
+        let known = |key: &str| KEYS.iter().any(|(known, _)| *known == key);
+        if let Some((key, value)) = left.iter().find(|(key, _)| !known(key)) {
+            let names: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
+            let shown: String = key.chars().take(40).flat_map(char::escape_debug).collect();
+            let at = line(text, value.span().start);
+            return Err(refused(None, format!("line {at}: `{shown}` is not a key; the keys are {}", names.join(", "))));
+        }
+        Ok(Self { text, left })
+    }
+
+    /// A key that has to be there.
+    pub(super) fn needed<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        is_good: impl Fn(&T) -> bool,
+    ) -> Result<T, Error> {
+        let missing = || refused(Some(key), format!("`{key}` is missing; it has to be {}", rule(key)));
+        self.optional(key, is_good)?.ok_or_else(missing)
+    }
+
+    /// A key that may be left out.
+    pub(super) fn optional<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        is_good: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, Error> {
+        self.take(key, |value| T::deserialize(value).ok().filter(&is_good))
+    }
+
+    /// A length of time, with its unit.
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        is_good: impl Fn(&Duration) -> bool,
+    ) -> Result<Option<Duration>, Error> {
+        self.take(key, |value| {
+            let span: Span = value.as_str()?.parse().ok()?;
+            Some(Duration::from_millis(u64::try_from(span.as_millis()).ok()?)).filter(&is_good)
+        })
+    }
+
+    fn take<T>(&mut self, key: &'static str, read: impl FnOnce(Value) -> Option<T>) -> Result<Option<T>, Error> {
+        let Some(value) = self.left.remove(key) else { return Ok(None) };
+        let at = line(self.text, value.span().start);
+        let value = value.into_inner();
+        let class = match value.type_str() {
+            class @ ("integer" | "array") => format!("an {class}"),
+            class => format!("a {class}"),
+        };
+        let wrong = || refused(Some(key), format!("line {at}: `{key}` is {class} that is not {}", rule(key)));
+        read(value).map(Some).ok_or_else(wrong)
+    }
+}
+
+fn rule(key: &str) -> &'static str {
+    KEYS.iter().find(|(known, _)| *known == key).map_or("", |(_, rule)| rule)
+}
+
+fn line(text: &str, at: usize) -> usize {
+    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// The key on the line that cannot be read, if it begins with one that is known.
+fn key_before(text: &str, at: usize) -> String {
+    let key = text.lines().nth(line(text, at) - 1).and_then(|line| line.split('=').next()).map(str::trim);
+    let known = key.filter(|key| KEYS.iter().any(|(known, _)| known == key));
+    known.map_or(String::new(), |key| format!(" (`{key}`)"))
+}
+
+fn refused(field: Option<&'static str>, message: String) -> Error {
+    Error { field, ..Error::new(Code::Invalid, "configuration", message) }
+}

@@ -1,0 +1,146 @@
+//! What is done beside the requests: certificates are renewed long before they end, and on SIGHUP the configuration
+//! is read again. One task does both, so that neither undoes the other.
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::signal::unix::Signal;
+use tokio::sync::watch;
+
+use super::certificate::{self, PageIdentity};
+use super::tls::ServerIdentity;
+use super::{Config, Mode, log, metrics, names, operator};
+use crate::broker::Broker;
+use crate::domain::error::Error;
+use crate::domain::time::{IDENTITY_LIFE, Span, Timestamp};
+
+/// How often identities are looked at.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// What is kept up.
+pub(super) struct Upkeep {
+    pub broker: Arc<Broker>,
+    pub mode: Mode,
+    /// What the broker runs with now.
+    pub config: watch::Sender<Config>,
+    /// What the listeners present, and until when it is valid. What the ledger says of certificates would not do:
+    /// one that was recorded and never came to be presented is in it too.
+    pub identity: (Arc<ServerIdentity>, Timestamp),
+    pub pages: Arc<PageIdentity>,
+    pub at: [SocketAddr; 2],
+    /// SIGHUP; a development broker has no configuration to read again.
+    pub hangup: Option<Signal>,
+}
+
+impl Upkeep {
+    /// Keeps it up until it is dropped.
+    pub(super) async fn run(mut self) {
+        loop {
+            let asked = tokio::select! {
+                () = tokio::time::sleep(EVERY) => false,
+                // Signals that come while one is handled are one more.
+                () = told(&mut self.hangup) => true,
+            };
+            if let (true, Mode::Production { file }) = (asked, self.mode.clone()) {
+                match self.reload(&file).await {
+                    Ok(kept) => {
+                        metrics::reloaded("ok");
+                        tell(&kept);
+                    }
+                    Err(error) => {
+                        metrics::reloaded("refused");
+                        tracing::error!(%error, "the configuration was not read again; the old one stays");
+                    }
+                }
+            }
+            // A panic ends this round, not those to come.
+            if AssertUnwindSafe(self.renew()).catch_unwind().await.is_err() {
+                tracing::error!("the upkeep broke off; it goes on in {} s", EVERY.as_secs());
+            }
+        }
+    }
+
+    /// All of it or, after an error, nothing. The keys that have changed and cannot while the broker runs.
+    async fn reload(&mut self, file: &Path) -> Result<Vec<&'static str>, Error> {
+        let running = self.config.borrow().clone();
+        let mut next = Config::load(file)?;
+        let page = certificate::given(&next, self.broker.ledger().wall())?;
+        let kept = keep_fixed(&mut next, &running);
+        if next.names != running.names {
+            self.present(&next.names).await?;
+        }
+        self.pages.replace(page);
+        log::set(&next.log);
+        self.broker.set_address(names::address(&next.names, self.at[0]));
+        self.config.send_replace(next);
+        Ok(kept)
+    }
+
+    async fn renew(&mut self) {
+        let half = Span::millis(IDENTITY_LIFE.as_millis() / 2);
+        if self.identity.1 <= self.broker.ledger().now().plus(half) {
+            let names = self.config.borrow().names.clone();
+            if let Err(error) = self.present(&names).await {
+                tracing::error!(%error, "the listeners' certificate was not renewed");
+            }
+        }
+        if let Mode::Dev { home } = &self.mode
+            && let Err(error) = operator::development(&self.broker, home).await
+        {
+            tracing::error!(%error, "the development operator's certificate was not renewed");
+        }
+    }
+
+    /// Presents a new certificate from the next handshake on.
+    async fn present(&mut self, names: &[String]) -> Result<(), Error> {
+        let issued = names::issue(&self.broker, names, self.at).await?;
+        self.identity.0.replace(issued.chain, issued.key)?;
+        self.identity.1 = issued.until;
+        Ok(())
+    }
+}
+
+fn tell(kept: &[&str]) {
+    match kept {
+        [] => tracing::info!("the configuration was read again"),
+        keys => {
+            let keys = keys.join(", ");
+            tracing::warn!(keys, "the configuration was read again; these keys change only by a restart");
+        }
+    }
+}
+
+/// Takes over from `running` what only a restart changes: the keys that are different in `next`.
+fn keep_fixed(next: &mut Config, running: &Config) -> Vec<&'static str> {
+    let mut kept = Vec::new();
+    macro_rules! keep {
+        ($($key:ident),*; $($live:ident),*) => {
+            // All keys are here, or this does not compile: a new one is either kept or changed.
+            let Config { $($key,)* $($live: _,)* } = running;
+            $(if next.$key != *$key {
+                kept.push(stringify!($key));
+                next.$key = $key.clone();
+            })*
+        };
+    }
+    keep!(
+        trust_domain, issuer, data, grpc, http, snapshot_every, request_timeout;
+        names, http_certificate, http_key, drain, log
+    );
+    kept
+}
+
+async fn told(hangup: &mut Option<Signal>) {
+    let told = match hangup {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if told.is_none() {
+        pending().await
+    }
+}
