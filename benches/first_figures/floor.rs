@@ -88,7 +88,7 @@ pub fn serve(directory: &Path, token_bytes: usize) {
     runtime.spawn(async move {
         let identity = ServerIdentity::new(chain.to_vec(), key).unwrap();
         let config = tls::grpc(identity, vec![chain[1].clone()], Arc::new(DefaultTimeProvider)).unwrap();
-        let listener = Listener::new(bind(([127, 0, 0, 1], 0).into()).unwrap(), config).unwrap();
+        let listener = Listener::new(bind("grpc", ([127, 0, 0, 1], 0).into()).unwrap(), config).unwrap();
         println!("https://{}", listener.local_addr());
         tonic::transport::Server::builder()
             .max_concurrent_streams(256)

@@ -42,13 +42,6 @@ use crate::domain::time::Span;
 const EXIT: &str = "Exit codes:
   0 done, 1 failed, 2 usage or configuration, 3 denied, 4 pending approval, 5 not found, 6 not authenticated,
   7 unavailable";
-const SERVE: &str = "Examples:
-  belay serve --dev --grpc 127.0.0.1:0 --http 127.0.0.1:0
-  belay serve --config /etc/belay/belay.toml";
-
-const INIT: &str = "Examples:
-  belay init --config /etc/belay/belay.toml --operator ana --out ./ana
-  belay init --config /etc/belay/belay.toml --recover ana --out ./ana";
 
 const AUTHORIZE: &str = "Example:
   belay --identity ./coder authorize --token @token.txt \\
@@ -73,10 +66,10 @@ enum Command {
     #[command(after_help = "Example:\n  belay try")]
     Try(story::Command),
     /// Run a broker
-    #[command(after_help = SERVE)]
+    #[command(after_help = "Example:\n  belay serve --dev --grpc 127.0.0.1:0 --http 127.0.0.1:0")]
     Serve(serve::Command),
     /// Make a broker's data directory, its keys and its first operator
-    #[command(after_help = INIT)]
+    #[command(after_help = "Example:\n  belay init --config /etc/belay/belay.toml --operator ana --out ./ana")]
     Init(init::Command),
     /// Check a configuration, or print a sample
     #[command(subcommand)]

@@ -55,6 +55,9 @@ fn the_words_of_the_contract_are_taken() {
     for line in [
         "belay try -o json",
         "belay -o json serve --dev --data d --grpc 127.0.0.1:0 --http 127.0.0.1:0",
+        "belay serve --config f",
+        "belay config check f -o json",
+        "belay init --config f --recover ana --role admin,auditor --out d",
         "belay agent register a --owner o --purpose p --ceiling x:y@z x:y@w --max-ttl 1h --label k=v l=w",
         "belay agent enroll --join-token - --out d --addr https://127.0.0.1:1",
         "belay grant request --task t --scope a:b@c --scope d:e@f --audience x --ttl 15m --token --idempotency-key k",
@@ -74,7 +77,7 @@ fn the_words_of_the_contract_are_taken() {
 #[test]
 fn a_flag_that_is_not_built_is_refused_by_name() {
     for (line, flag) in [
-        ("belay serve --config f", "--config"),
+        ("belay serve --dev --config f", "--config"),
         ("belay grant request --task t --scope a:b@c --narrow", "--narrow"),
         ("belay grant request --task t --scope a:b@c --limit max_calls=1", "--limit"),
         ("belay task start p --on-behalf-of x", "--on-behalf-of"),
@@ -83,7 +86,6 @@ fn a_flag_that_is_not_built_is_refused_by_name() {
         ("belay authorize --token t --tool a --action b --resource c --presenter x", "--presenter"),
         ("belay revoke t --reason r --wait 5s", "--wait"),
         ("belay status -o toml", "toml"),
-        ("belay init", "init"),
         ("belay audit verify", "verify"),
     ] {
         assert!(refused(line).contains(flag), "{line}");
@@ -94,6 +96,8 @@ fn a_flag_that_is_not_built_is_refused_by_name() {
 fn what_must_be_given_is_asked_for() {
     for (line, flag) in [
         ("belay serve", "--dev"),
+        ("belay init", "--config"),
+        ("belay config check", "FILE"),
         ("belay revoke grt_x", "--reason"),
         ("belay revoke --reason r", "TARGET"),
         ("belay grant request --task t", "--scope"),

@@ -287,7 +287,7 @@ async fn who_shows_a_certificate_that_ends_sees_nothing_more() {
     office.world.operator("eve", &[Role::Auditor]).await;
     let key = rcgen::KeyPair::generate().unwrap();
     let (name, spki) = ("eve".parse().unwrap(), key.subject_public_key_info());
-    let own = OwnIdentity { kind: Kind::Operator, name, spki, names: Vec::new() };
+    let own = OwnIdentity { kind: Kind::Operator, name, spki, names: Vec::new(), why: "tail" };
     let issued = office.broker.own_identity(own).await.unwrap();
     let (_, health) = tonic_health::server::health_reporter();
     let (_stop, told) = tokio::sync::watch::channel(false);
