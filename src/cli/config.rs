@@ -21,7 +21,7 @@ pub enum Command {
         file: PathBuf,
     },
     /// Print a sample that names and explains every key
-    #[command(after_help = "Example:\n  belay config sample > belay.toml")]
+    #[command(after_help = "Example:\n  belay config sample")]
     Sample,
 }
 

@@ -160,8 +160,8 @@ fn whoever_holds_the_master_key_gets_in_again_and_the_log_says_so() {
         let events = events["events"].as_array().unwrap().iter();
         events.filter(|event| event["request_id"] == request && event["kind"] == kind).count()
     };
-    assert_eq!((by("init", "operator_added"), by("init", "identity_recorded")), (1, 1));
-    assert_eq!((by("recover", "operator_added"), by("recover", "identity_recorded")), (1, 2), "{events}");
+    assert_eq!((by("init", "operator_added"), by("init", "certificate_recorded")), (1, 1));
+    assert_eq!((by("recover", "operator_added"), by("recover", "certificate_recorded")), (1, 2), "{events}");
     broker.run(&["operator", "remove", "bob"]).ok();
     drop(broker);
     assert_eq!(refused(&recover("bob", &[]), 1), "operator_removed");
