@@ -9,7 +9,7 @@ use rcgen::date_time_ymd;
 use serde_json::Value;
 
 use crate::support::calls::is_clear;
-use crate::support::process::{Broker, belay, ran};
+use crate::support::process::{Broker, belay, ran, ran_in_time};
 use crate::support::production::{Page, Place, mode, write_private};
 
 /// The error with which a configuration is refused, by `serve` and by `config check` alike.
@@ -17,7 +17,7 @@ fn refused(place: &Place, file: &Path) -> Value {
     let serve = {
         let mut command = belay(place.home());
         command.args(["-o", "json", "serve", "--config"]).arg(file);
-        ran(command)
+        ran_in_time(command)
     };
     assert_eq!((serve.code, serve.stdout.as_str()), (2, ""), "{serve:?}");
     assert_eq!(serve.stderr.lines().count(), 1, "{serve:?}");
@@ -222,7 +222,7 @@ fn a_broker_is_for_trying_out_or_for_use_and_never_both() {
     for arguments in mixed {
         let mut command = belay(place.home());
         command.args(*arguments);
-        let ended = ran(command);
+        let ended = ran_in_time(command);
         assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{arguments:?}: {ended:?}");
     }
 }

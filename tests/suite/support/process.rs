@@ -160,6 +160,23 @@ pub fn ran(mut command: Command) -> Ran {
     }
 }
 
+/// The same for a command that may go on for ever, if what is tested is broken: it is killed after 30 s.
+pub fn ran_in_time(mut command: Command) -> Ran {
+    let (out, err) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    command.stdout(out.reopen().unwrap()).stderr(err.reopen().unwrap());
+    let mut child = command.spawn().unwrap();
+    let ended = (0..3000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        child.try_wait().unwrap()
+    });
+    if ended.is_none() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let read = |file: &tempfile::NamedTempFile| std::fs::read_to_string(file.path()).unwrap();
+    Ran { code: ended.and_then(|status| status.code()).unwrap_or(-1), stdout: read(&out), stderr: read(&err) }
+}
+
 /// Waits until a process has ended by itself, which takes it less than half a minute.
 pub fn ended(mut child: Child) -> std::process::Output {
     for _ in 0..3000 {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-use super::process::{Ran, belay, ran};
+use super::process::{Ran, belay, ran_in_time};
 
 /// A home directory with a configuration in it.
 pub struct Place {
@@ -54,7 +54,7 @@ impl Place {
     pub fn run(&self, arguments: &[&str]) -> Ran {
         let mut command = belay(self.home());
         command.args(["-o", "json"]).args(arguments).arg("--config").arg(self.at("belay.toml"));
-        ran(command)
+        ran_in_time(command)
     }
 
     /// Runs `belay init`.
