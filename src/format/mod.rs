@@ -4,6 +4,7 @@
 //! no connection; nothing in a parsed text chooses what is trusted.
 
 pub mod bundle;
+pub mod claims;
 #[cfg(test)]
 mod foreign;
 #[cfg(feature = "broker")]

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::parse::malformed;
 use super::{Act, Detail, Payload};
-use crate::domain::MAX_CHAIN;
 use crate::domain::agent::Kind;
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
@@ -16,6 +15,7 @@ use crate::domain::id::{GrantId, TaskId, TokenId};
 use crate::domain::name::{Audience, Line};
 use crate::domain::scope::Scopes;
 use crate::domain::time::Timestamp;
+use crate::format::claims::GrantClaims;
 use crate::format::from_base64url;
 use crate::format::spiffe::SpiffeId;
 
@@ -67,11 +67,8 @@ impl Claims {
             malformed(&format!("its claims are not those of an access token: {:.160}", shown))
         })?;
         let thumbprint = from_base64url(&payload.cnf.thumbprint).and_then(|bytes| Digest::from_slice(&bytes));
-        let chain: Vec<Link> = payload.chain.into_iter().map(super::ChainLink::into_link).collect();
-        if payload.epoch.is_empty() {
-            return Err(malformed("its `epoch` is empty"));
-        }
-        is_held(&chain, payload.grant, &payload.client_id)?;
+        let GrantClaims { grant, task, seq, epoch, chain } = payload.under.checked().map_err(malformed)?;
+        is_held(&chain, &payload.client_id)?;
         is_acted(payload.act.as_ref(), payload.sub.as_str(), &payload.client_id)?;
         Ok(Self {
             id: payload.jti,
@@ -81,11 +78,11 @@ impl Claims {
             client_id: payload.client_id,
             issued_at: moment("iat", payload.iat)?,
             expires_at: moment("exp", payload.exp)?,
-            grant: payload.grant,
-            task: payload.task,
+            grant,
+            task,
             scopes: scopes(payload.authorization_details)?,
-            seq: sequence(&payload.seq).ok_or_else(|| malformed("`seq` is not a decimal string"))?,
-            epoch: payload.epoch,
+            seq,
+            epoch,
             chain,
             thumbprint: thumbprint.ok_or_else(|| malformed("`x5t#S256` is not the base64url of 32 bytes"))?,
             kid,
@@ -94,14 +91,10 @@ impl Claims {
     }
 }
 
-fn is_held(chain: &[Link], grant: GrantId, client_id: &str) -> Result<(), Error> {
-    let last = chain.last().filter(|_| chain.len() <= MAX_CHAIN);
-    let last = last.ok_or_else(|| malformed("its `chain` has not 1 to 16 links"))?;
-    if last.grant != grant {
-        return Err(malformed("its `chain` does not end in its `grant`"));
-    }
+fn is_held(chain: &[Link], client_id: &str) -> Result<(), Error> {
     let party = client_id.parse::<SpiffeId>().ok().and_then(|id| id.party());
-    if party.is_some_and(|(kind, name)| kind == Kind::Agent && name == last.agent) {
+    let holder = chain.last().map(|link| &link.agent);
+    if party.is_some_and(|(kind, name)| kind == Kind::Agent && Some(&name) == holder) {
         Ok(())
     } else {
         Err(malformed("its `client_id` is not the last holder of its `chain`"))
@@ -129,11 +122,6 @@ fn scopes(details: Vec<Detail>) -> Result<Scopes, Error> {
     }
     let scopes: Vec<_> = details.into_iter().map(|detail| detail.scope).collect();
     Scopes::try_from(scopes).map_err(|error| malformed(&error.message))
-}
-
-/// The number in its one decimal form: no sign, no leading zero.
-fn sequence(text: &str) -> Option<u64> {
-    text.parse::<u64>().ok().filter(|seq| seq.to_string() == text)
 }
 
 #[cfg(test)]

@@ -15,14 +15,15 @@ pub use parse::{Unverified, parse};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::base64url;
+use super::claims::{GrantClaims, given};
 use super::spiffe::SpiffeId;
 use crate::domain::agent::Kind;
 use crate::domain::grant::{Link, Token};
-use crate::domain::id::{GrantId, TaskId, TokenId};
-use crate::domain::name::{Audience, Line, Name, TrustDomain};
+use crate::domain::id::TokenId;
+use crate::domain::name::{Audience, Line, TrustDomain};
 use crate::domain::scope::Scope;
 
 /// The one algorithm.
@@ -74,11 +75,8 @@ struct Payload {
     act: Option<Act>,
     authorization_details: Vec<Detail>,
     cnf: Confirmation,
-    grant: GrantId,
-    task: TaskId,
-    seq: String,
-    epoch: String,
-    chain: Vec<ChainLink>,
+    #[serde(flatten)]
+    under: GrantClaims,
 }
 
 /// RFC 8693, section 4.1: who acts now, and within it who acted before.
@@ -109,20 +107,6 @@ struct Confirmation {
     thumbprint: String,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ChainLink {
-    grant: GrantId,
-    agent: Name,
-    owner: Line,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
-    subject: Option<Line>,
-}
-
-/// An optional member that is there has its type: `null` is not absent.
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(d).map(Some)
-}
-
 impl Payload {
     fn of(token: &Token, trust_domain: &TrustDomain) -> Self {
         let actors = actors(&token.chain, trust_domain);
@@ -137,11 +121,13 @@ impl Payload {
             act: Act::of(token.subject.as_str(), actors, &token.issuer),
             authorization_details: token.scopes.iter().map(Detail::of).collect(),
             cnf: Confirmation { thumbprint: base64url(&token.thumbprint.0) },
-            grant: token.grant,
-            task: token.task,
-            seq: token.seq.to_string(),
-            epoch: token.epoch.clone(),
-            chain: token.chain.iter().map(ChainLink::of).collect(),
+            under: GrantClaims {
+                grant: token.grant,
+                task: token.task,
+                seq: token.seq,
+                epoch: token.epoch.clone(),
+                chain: token.chain.clone(),
+            },
         }
     }
 }
@@ -175,16 +161,6 @@ impl Detail {
             resource: scope.resource(),
             scope: scope.clone(),
         }
-    }
-}
-
-impl ChainLink {
-    fn of(link: &Link) -> Self {
-        Self { grant: link.grant, agent: link.agent.clone(), owner: link.owner.clone(), subject: link.subject.clone() }
-    }
-
-    fn into_link(self) -> Link {
-        Link { grant: self.grant, agent: self.agent, owner: self.owner, subject: self.subject }
     }
 }
 
