@@ -39,5 +39,7 @@ pub const MAX_SCOPES: usize = 64;
 pub const MAX_SCOPE_BYTES: usize = 8192;
 /// Bytes of a token's claims: in base 64, with header and signature, a token then has at most 48 KiB.
 pub const MAX_TOKEN: usize = 36_000;
+/// Bytes of a certificate (DER): it is kept in one event, and presented in one handshake message.
+pub const MAX_CERTIFICATE: usize = 48 * 1024;
 /// Bytes of one recorded event: a leaf must fit a transparency-log tile entry (C2SP tlog-tiles).
 pub const MAX_EVENT: usize = 65_535;

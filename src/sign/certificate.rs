@@ -1,6 +1,7 @@
 //! Certificates in two steps: built and linted before they are recorded, signed after.
 
 use super::{KeyRing, internal, key};
+use crate::domain::MAX_CERTIFICATE;
 use crate::domain::agent::Kind;
 use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
@@ -9,7 +10,10 @@ use crate::domain::id::CertificateId;
 use crate::domain::name::Name;
 use crate::domain::prepared::Prepared;
 use crate::domain::time::Timestamp;
-use crate::format::x509::{self, Issuer, Plan, Profile};
+use crate::format::x509::{self, Issuer, Plan, Profile, UnderGrant};
+
+/// Bytes that signing adds, at most: two headers, the algorithm, an ECDSA P-256 signature.
+const SIGNATURE: usize = 100;
 
 /// What a certificate is to say. Validity is cut to whole seconds.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +32,8 @@ pub struct Wanted<'a> {
     pub not_before: Timestamp,
     /// End of validity.
     pub not_after: Timestamp,
+    /// The grant that it hangs on; none of an identity.
+    pub under: Option<&'a UnderGrant>,
 }
 
 /// A certificate without its signature. Not `Clone`: it is signed once, or given up.
@@ -43,26 +49,31 @@ impl KeyRing {
     ///
     /// # Errors
     /// The key or a name is not one that the profile allows, the validity is longer than the profile or the
-    /// authority allows, or there is no such authority.
+    /// authority allows, there is no such authority, or it becomes too large (`certificate_too_large`).
     pub fn prepare(&self, kid: &str, wanted: Wanted<'_>) -> Result<(Certificate, Unsigned), Error> {
-        let Wanted { id, kind, name, spki, names, not_before, not_after } = wanted;
+        let Wanted { id, kind, name, spki, names, not_before, not_after, under } = wanted;
         let plan = Plan {
-            profile: Profile::of(kind),
+            profile: if under.is_some() { Profile::grant() } else { Profile::of(kind) },
             spiffe_id: format!("spiffe://{}/{kind}/{name}", self.trust_domain),
             names: names.to_vec(),
             spki: spki.to_vec(),
             id,
             not_before: not_before.whole_seconds(),
             not_after: not_after.whole_seconds(),
+            under: under.cloned(),
         };
         let issuer = Issuer::Authority(&self.authority(kid)?.certificate);
         let tbs = x509::build(&plan, issuer)?;
         x509::lint(&tbs, &plan, issuer)?;
+        if tbs.len() + SIGNATURE > MAX_CERTIFICATE {
+            let why = "its chain does not fit; delegate from nearer to the root";
+            return Err(Error::denied("certificate_too_large", format!("`{name}` gets no certificate: {why}")));
+        }
         let record = Certificate {
             id,
             kind,
             name: name.clone(),
-            grant: None,
+            grant: under.map(|under| under.claims.grant),
             key_hash: Digest::of(spki),
             tbs_digest: Digest::of(&tbs),
             authority: kid.to_owned(),

@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm, SigningKey, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::ServerName;
 
+use super::extension;
 use super::lint::key_type;
 use super::profile::{ExtendedUsage, Names, Usage};
 use super::{Issuer, Plan};
@@ -109,6 +110,11 @@ pub(super) fn params(plan: &Plan) -> Result<CertificateParams, Error> {
         (true, Some(length)) => IsCa::Ca(BasicConstraints::Constrained(length)),
     };
     params.use_authority_key_identifier_extension = profile.authority_key_identifier;
+    if let Some(under) = &plan.under {
+        let mut extension = CustomExtension::from_oid_content(&extension::OID, under.encode());
+        extension.set_criticality(profile.grant_extension.as_ref().is_some_and(|rule| rule.critical));
+        params.custom_extensions.push(extension);
+    }
     Ok(params)
 }
 

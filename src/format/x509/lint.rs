@@ -15,6 +15,7 @@ use x509_parser::oid_registry::{
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name, X509Version};
 
+use super::extension::{UnderGrant, oid};
 use super::profile::{ExtendedUsage, Names, Signature, Usage};
 use super::{Issuer, KeyType, Plan};
 use crate::domain::digest::Digest;
@@ -200,6 +201,7 @@ fn extensions(tbs: &TbsCertificate<'_>, plan: &Plan, above: &TbsCertificate<'_>)
     wanted.extend(profile.subject_key_identifier.then_some("subject key identifier"));
     wanted.extend(profile.authority_key_identifier.then_some("authority key identifier"));
     wanted.extend((!profile.extended_key_usage.usages.is_empty()).then_some("extended key usage"));
+    wanted.extend(profile.grant_extension.is_some().then_some("grant extension"));
     for extension in tbs.extensions() {
         let name = known(extension, tbs, plan, above)?;
         hold(wanted.remove(name), &format!("it has an extension too many: {name}"))?;
@@ -235,11 +237,22 @@ fn known(
             let same = found.key_identifier.as_ref().map(|id| id.0) == key_identifier(above);
             ("authority key identifier", false, alone && same && found.key_identifier.is_some())
         }
+        _ if extension.oid == oid() => {
+            ("grant extension", profile.grant_extension.as_ref().is_some_and(|rule| rule.critical), under(extension, plan))
+        }
         _ => return Err(format!("it has an unknown extension: {}", extension.oid)),
     };
     hold(right, &format!("its {name} is another"))?;
     hold(extension.critical == critical, &format!("its {name} is {}critical", if critical { "not " } else { "" }))?;
     Ok(name)
+}
+
+/// Exactly the grant that was planned, held by whom the certificate names.
+fn under(extension: &X509Extension<'_>, plan: &Plan) -> bool {
+    let found = UnderGrant::decode(extension.value);
+    let holder = found.as_ref().and_then(|under| under.claims.chain.last()).map(|link| link.agent.as_str());
+    let named = plan.spiffe_id.rsplit_once('/').map(|(_, name)| name);
+    found.is_some() && found == plan.under && holder == named
 }
 
 fn key_identifier<'a>(certificate: &TbsCertificate<'a>) -> Option<&'a [u8]> {

@@ -5,12 +5,14 @@
 //! No key comes here: what is signed, and whether it was recorded, is `sign`'s to know.
 
 mod build;
+mod extension;
 mod lint;
 mod profile;
 #[cfg(test)]
 mod tests;
 
 pub use build::{assemble, build, p256_spki};
+pub use extension::UnderGrant;
 pub use lint::{check, lint, not_after, spki};
 pub use profile::{KeyType, Profile};
 
@@ -34,6 +36,8 @@ pub struct Plan {
     pub not_before: Timestamp,
     /// End of validity, whole seconds.
     pub not_after: Timestamp,
+    /// The grant that it hangs on, if its profile is that of credentials.
+    pub under: Option<UnderGrant>,
 }
 
 /// Who signs a certificate.

@@ -24,6 +24,8 @@ pub struct Profile {
     pub(super) key_usage: KeyUsage,
     pub(super) extended_key_usage: ExtendedKeyUsage,
     pub(super) basic_constraints: BasicConstraints,
+    /// Only a credential under a grant has one.
+    pub(super) grant_extension: Option<GrantExtension>,
 }
 
 /// What kind of public key a certificate is for.
@@ -106,9 +108,16 @@ pub(super) struct BasicConstraints {
     pub path_length: Option<u8>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GrantExtension {
+    pub critical: bool,
+}
+
 static AGENT: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/agent.toml")));
 static OPERATOR: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/operator.toml")));
 static SERVER: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/server.toml")));
+static GRANT: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/grant.toml")));
 static AUTHORITY: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/authority.toml")));
 
 fn compiled_in(text: &str) -> Profile {
@@ -123,6 +132,11 @@ impl Profile {
             Kind::Operator => &OPERATOR,
             Kind::Server => &SERVER,
         }
+    }
+
+    /// The profile of credentials under a grant.
+    pub fn grant() -> &'static Self {
+        &GRANT
     }
 
     /// The profile of the authority that signs all others.
@@ -152,8 +166,12 @@ mod tests {
             assert_eq!(profile.name, kind.as_str());
             assert_eq!(profile.subject_alt_name.uri_path, format!("/{kind}/"));
             assert_eq!((profile.max_lifetime(), profile.backdate()), (Span::hours(life), Span::seconds(60)));
-            assert!(!profile.basic_constraints.ca);
+            assert!(!profile.basic_constraints.ca && profile.grant_extension.is_none());
         }
+        let grant = Profile::grant();
+        assert_eq!((grant.name.as_str(), grant.subject_alt_name.uri_path.as_str()), ("grant", "/agent/"));
+        assert_eq!((grant.max_lifetime(), grant.backdate()), (Span::hours(24), Span::seconds(60)));
+        assert!(!grant.basic_constraints.ca && grant.grant_extension.as_ref().is_some_and(|found| !found.critical));
         assert_eq!(Profile::authority().name, "authority");
         assert_eq!(Profile::authority().max_lifetime(), Span::hours(365 * 24));
     }

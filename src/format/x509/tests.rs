@@ -10,7 +10,9 @@ use super::*;
 use crate::domain::agent::Kind;
 use crate::domain::entropy::Entropy;
 use crate::domain::error::Code;
+use crate::domain::grant::Link;
 use crate::domain::time::Span;
+use crate::format::claims::GrantClaims;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_000_000);
 
@@ -24,7 +26,32 @@ fn plan(profile: &'static Profile, spiffe_id: &str, names: &[&str]) -> Plan {
         id: CertificateId::mint(NOW, &mut Entropy::from_seed(seed)),
         not_before: NOW.minus(profile.backdate()),
         not_after: NOW.plus(profile.max_lifetime()),
+        under: None,
     }
+}
+
+/// The grant of a chain of so many links, each with the longest names there are.
+fn under(links: u8, owner: &str) -> UnderGrant {
+    let id = |seed| crate::domain::id::GrantId::mint(NOW, &mut Entropy::from_seed([seed; 32]));
+    let link = |at| Link {
+        grant: id(at),
+        agent: "planner".parse().unwrap(),
+        owner: owner.parse().unwrap(),
+        subject: Some(owner.parse().unwrap()),
+    };
+    let claims = GrantClaims {
+        grant: id(links - 1),
+        task: crate::domain::id::TaskId::mint(NOW, &mut Entropy::from_seed([9; 32])),
+        seq: u64::MAX,
+        epoch: "e".repeat(16),
+        chain: (0..links).map(link).collect(),
+    };
+    UnderGrant { aud: "a".repeat(256).parse().unwrap(), claims }
+}
+
+fn credential() -> Plan {
+    let plan = plan(Profile::grant(), "spiffe://example.org/agent/planner", &[]);
+    Plan { under: Some(under(2, "team")), ..plan }
 }
 
 fn authority_plan() -> Plan {
@@ -60,7 +87,7 @@ fn extension(oid: &[u64], critical: bool, content: &[u8]) -> CustomExtension {
 fn what_a_profile_says_is_what_is_built() {
     let authority = authority();
     let operator = plan(Profile::of(Kind::Operator), "spiffe://example.org/operator/ada", &[]);
-    for plan in [agent(), operator, server()] {
+    for plan in [agent(), operator, server(), credential()] {
         let tbs = build(&plan, Issuer::Authority(&authority)).unwrap();
         lint(&tbs, &plan, Issuer::Authority(&authority)).unwrap();
     }
@@ -301,4 +328,88 @@ fn lengths_are_written_as_der_wants_them() {
     {
         assert!(super::build::tagged(0x30, &vec![0; length]).starts_with(&head), "{length}");
     }
+}
+
+#[test]
+fn every_rule_of_a_credentials_profile_is_held() {
+    type Spoil = fn(&mut CertificateParams);
+    let spoiled = |change: fn(&mut UnderGrant)| {
+        let mut other = under(2, "team");
+        change(&mut other);
+        let mut params = params(&credential()).unwrap();
+        params.custom_extensions = vec![extension(&super::extension::OID, false, &other.encode())];
+        let tbs = to_be_signed(params, &credential().spki, Issuer::Authority(&authority())).unwrap();
+        lint(&tbs, &credential(), Issuer::Authority(&authority())).expect_err("the lint is to catch it").message
+    };
+    for change in [
+        (|u| u.claims.seq -= 1) as fn(&mut UnderGrant),
+        |u| u.claims.epoch.push('x'),
+        |u| u.aud = "other".parse().unwrap(),
+        |u| u.claims.grant = u.claims.chain[0].grant,
+        |u| u.claims.chain.truncate(1),
+        |u| u.claims.chain.reverse(),
+        |u| u.claims.chain[0].owner = "other".parse().unwrap(),
+        |u| u.claims.chain[0].subject = None,
+    ] {
+        assert!(spoiled(change).contains("grant extension is another"));
+    }
+    let rules: &[(&str, Spoil)] = &[
+        ("no grant extension", |p| p.custom_extensions.clear()),
+        ("grant extension is critical", |p| p.custom_extensions[0].set_criticality(true)),
+        ("extended key usage is another", |p| p.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth)),
+        ("an extension too many: grant extension", |p| p.custom_extensions.push(p.custom_extensions[0].clone())),
+    ];
+    for (wanted, spoil) in rules {
+        let message = error(&credential(), Issuer::Authority(&authority()), spoil);
+        assert!(message.contains(wanted), "{wanted}: {message}");
+    }
+    let authority = authority();
+    let caught = |plan: Plan| error(&plan, Issuer::Authority(&authority), |_| {});
+    let id = "spiffe://example.org/agent/other".to_owned();
+    assert!(caught(Plan { spiffe_id: id, ..credential() }).contains("grant extension is another"), "another's grant");
+    assert!(caught(Plan { under: None, ..credential() }).contains("no grant extension"));
+    let identity = Plan { under: credential().under, ..agent() };
+    assert!(caught(identity).contains("an extension too many: grant extension"));
+}
+
+#[test]
+fn a_grant_extension_is_read_only_if_it_holds_together() {
+    let good = under(2, "team");
+    assert_eq!(UnderGrant::decode(&good.encode()), Some(good.clone()));
+    let text = String::from_utf8(good.encode()[4..].to_vec()).unwrap();
+    let read = |text: &str| UnderGrant::decode(&super::build::tagged(0x0c, text.as_bytes()));
+    assert_eq!(read(&text), Some(good.clone()));
+    assert_eq!(read(&text.replacen('{', r#"{"later":1,"#, 1)), Some(good.clone()), "an unknown member is tolerated");
+    let doubled = format!("{{\"aud\":\"x\",{}", &text[1..]);
+    let (number, null) = (format!("\"{}\"", u64::MAX), r#""owner":"team","subject":null"#);
+    for wrong in [
+        "",
+        "{}",
+        "[]",
+        &text[1..],
+        &doubled,
+        &text.replacen(&number, "7", 1),
+        &text.replacen(&number, "\"07\"", 1),
+        &text.replacen(r#""owner":"team","subject":"team""#, null, 1),
+        &text.replacen(r#""epoch":"eeeeeeeeeeeeeeee""#, r#""epoch":"""#, 1),
+        &serde_json::to_string(&UnderGrant { claims: GrantClaims { chain: vec![], ..good.claims.clone() }, ..good.clone() })
+            .unwrap(),
+        &serde_json::to_string(&under(17, "team")).unwrap(),
+    ] {
+        assert_eq!(read(wrong), None, "{wrong}");
+    }
+    let value = good.encode();
+    let another_type = [&[0x16], &value[1..]].concat();
+    for wrong in [&value[..value.len() - 1], &[&value[..], &[0]].concat(), &another_type, text.as_bytes(), &[]] {
+        assert_eq!(UnderGrant::decode(wrong), None);
+    }
+}
+
+#[test]
+fn the_longest_chain_of_the_longest_names_fits_a_certificate() {
+    let heavy = Plan { under: Some(under(16, &"\u{10348}".repeat(256))), ..credential() };
+    let authority = authority();
+    let tbs = build(&heavy, Issuer::Authority(&authority)).unwrap();
+    lint(&tbs, &heavy, Issuer::Authority(&authority)).unwrap();
+    assert!(tbs.len() > 32_000 && tbs.len() + 100 <= crate::domain::MAX_CERTIFICATE, "{}", tbs.len());
 }
