@@ -1,6 +1,6 @@
 //! Client certificates: whom one names, once TLS has checked its chain, its time and that the peer holds its key.
 //!
-//! A certificate speaks for exactly one party of this trust domain. What it says in its subject decides nothing.
+//! A certificate speaks for exactly one party of this trust domain, and at most under one grant of it. What it says in its subject decides nothing.
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -14,24 +14,32 @@ use crate::domain::id::CertificateId;
 use crate::domain::name::{Name, TrustDomain};
 use crate::domain::time::Timestamp;
 use crate::format::spiffe::SpiffeId;
+use crate::format::x509::UnderGrant;
 
 /// The agent or operator that `leaf`, a client certificate (DER) which TLS accepted, names.
 ///
 /// # Errors
-/// `certificate_refused`: it names no party, more than one, or one of another trust domain or kind, or it
-/// has not one of our serial numbers.
+/// `certificate_refused`: it names no party, more than one, or one of another trust domain or kind, a grant
+/// that cannot be read or is held by another, or it has not one of our serial numbers.
 pub fn present(leaf: &[u8], trust_domain: &TrustDomain) -> Result<(Kind, Presenter), Error> {
     let (rest, certificate) = X509Certificate::from_der(leaf).map_err(|_| refused("it cannot be read"))?;
     if !rest.is_empty() {
         return Err(refused("bytes follow it"));
     }
     let (kind, name) = party(&certificate, trust_domain)?;
+    let grant = match UnderGrant::of(&certificate).map_err(refused)?.map(|under| under.claims) {
+        None => None,
+        Some(claims) if kind == Kind::Agent && claims.chain.last().is_some_and(|link| link.agent == name) => {
+            Some(claims.grant)
+        }
+        Some(_) => return Err(refused("the grant that it names is held by another")),
+    };
     let serial: Option<[u8; 16]> = certificate.raw_serial().try_into().ok();
     let id = serial.and_then(|serial| CertificateId::from_uuid(uuid::Uuid::from_bytes(serial)));
     let presenter = Presenter {
         kind,
         name,
-        grant: None,
+        grant,
         certificate: id.ok_or_else(|| refused("its serial number is not one that this broker gives"))?,
         thumbprint: Digest::of(leaf),
         key_hash: Digest::of(certificate.public_key().raw),

@@ -2,13 +2,14 @@
 
 use super::token::possession;
 use super::{Asked, Broker};
-use crate::domain::decide::{RecordInvocation, Verdict, judge};
+use crate::domain::decide::{Caller, RecordInvocation, Verdict, judge};
 use crate::domain::entropy::Entropy;
 use crate::domain::error::Error;
 use crate::domain::event::Invocation;
 use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
 use crate::domain::scope::Call;
+use crate::domain::time::Timestamp;
 use crate::ledger::Request;
 
 /// A decided call.
@@ -23,17 +24,16 @@ pub struct Authorized {
 }
 
 impl Broker {
-    /// Decides one tool call under a token.
+    /// Decides one tool call: under `token`, or without one under the certificate of the caller's connection.
     pub fn authorize(&self, asked: &Asked, token: &str, call: Call) -> Authorized {
         let now = self.ledger.now();
         let seed = self.ledger.seed();
         let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
-        let (credential, verdict) = match self.verify(asked, token, now) {
+        let (credential, verdict) = match self.presented(asked, token, now) {
             Err(error) => (None, Verdict::deny(error.reason, error.message)),
-            Ok(id) => (
-                Some(Credential::Token(id)),
-                self.ledger.view(|view| judge(&view, now, Credential::Token(id), Some(&call))),
-            ),
+            Ok(credential) => {
+                (Some(credential), self.ledger.view(|view| judge(&view, now, credential, Some(&call))))
+            }
         };
         let proven = credential.is_some() && possession(asked).is_some();
         let request = |verdict: &Verdict| Request {
@@ -56,6 +56,23 @@ impl Broker {
             let _ = self.ledger.record_denied(request(&verdict));
         }
         Authorized { id, verdict, proven }
+    }
+
+    /// The one credential that a call is made under, its signature, times and binding checked.
+    fn presented(&self, asked: &Asked, token: &str, now: Timestamp) -> Result<Credential, Error> {
+        match &asked.caller {
+            // The handshake proved its key, and the access table that it may be presented.
+            Caller::Holder(presenter) if token.is_empty() => Ok(Credential::Certificate(presenter.certificate)),
+            Caller::Holder(_) => {
+                let why = "the certificate of this connection is a credential itself; leave the token out";
+                Err(Error::denied("one_credential", why))
+            }
+            _ if token.is_empty() => {
+                let why = "an identity is no credential; add a token, or call with a certificate under a grant";
+                Err(Error::denied("no_credential", why))
+            }
+            _ => self.verify(asked, token, now).map(Credential::Token),
+        }
     }
 }
 

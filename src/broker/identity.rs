@@ -16,7 +16,7 @@ use crate::ledger::Point;
 use crate::sign::{Unsigned, Wanted};
 
 /// Backdating, for clocks that are a little slow.
-const BACKDATE: Span = Span::seconds(60);
+pub(super) const BACKDATE: Span = Span::seconds(60);
 
 /// A certificate, durable and handed over.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Broker {
     }
 
     /// The authority that signs for this kind of party, and its end. It stops signing a while before that.
-    fn signing_authority(&self, kind: Kind) -> Result<(String, Timestamp), Error> {
+    pub(super) fn signing_authority(&self, kind: Kind) -> Result<(String, Timestamp), Error> {
         let now = self.ledger.now();
         let signer = self.ledger.view(|view| {
             let key = view.signer(Purpose::of(kind), now)?;
@@ -141,7 +141,7 @@ impl Broker {
         Ok((kid, ends))
     }
 
-    async fn finish(
+    pub(super) async fn finish(
         &self,
         asked: &Asked,
         recorded: Prepared<Certificate>,
@@ -156,7 +156,7 @@ impl Broker {
         self.handed_over(kept)
     }
 
-    fn handed_over(&self, identity: Certificate) -> Result<Issued, Error> {
+    pub(super) fn handed_over(&self, identity: Certificate) -> Result<Issued, Error> {
         let spiffe_id = self.ledger.view(|view| view.spiffe_id(identity.kind, &identity.name));
         let der = identity.der.clone();
         let der = der.ok_or_else(|| Error::new(Code::Internal, "not_kept", "the certificate was not kept"))?;

@@ -2,6 +2,7 @@
 
 mod authorize;
 mod boot;
+mod certificate;
 mod identity;
 mod join;
 mod keys;

@@ -30,6 +30,7 @@ pub struct State {
     pub(super) held: HashMap<Name, BTreeSet<GrantId>>,
     pub(super) tokens_of: HashMap<GrantId, Vec<TokenId>>,
     pub(super) certificates_of: HashMap<GrantId, Vec<CertificateId>>,
+    pub(super) keyed: HashMap<Digest, Vec<CertificateId>>,
     due: BTreeSet<(Timestamp, Due)>,
 }
 
@@ -241,8 +242,12 @@ impl State {
     fn put_certificates(&mut self, certificates: HashMap<CertificateId, Certificate>) {
         for (id, certificate) in certificates {
             self.due.insert((certificate.not_after.plus(GRACE), Due::Certificate(id)));
-            let (grant, known) = (certificate.grant, self.tables.certificates.insert(id, certificate).is_some());
-            if let Some(grant) = grant.filter(|_| !known) {
+            let (grant, key) = (certificate.grant, certificate.key_hash);
+            if self.tables.certificates.insert(id, certificate).is_some() {
+                continue;
+            }
+            self.keyed.entry(key).or_default().push(id);
+            if let Some(grant) = grant {
                 self.certificates_of.entry(grant).or_default().push(id);
             }
         }
@@ -295,6 +300,7 @@ impl State {
 
     fn drop_certificate(&mut self, id: CertificateId) {
         let Some(certificate) = self.tables.certificates.remove(&id) else { return };
+        unlink(&mut self.keyed, &certificate.key_hash, id);
         if let Some(grant) = certificate.grant {
             unlink(&mut self.certificates_of, &grant, id);
         }

@@ -3,6 +3,7 @@
 use super::agent::{Agent, AgentStatus, Join, Operator};
 use super::certificate::Certificate;
 use super::cut::{Cut, Target};
+use super::digest::Digest;
 use super::event::Origin;
 use super::grant::{Grant, GrantState, LiveToken, Status, Task};
 use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
@@ -216,13 +217,24 @@ impl<'a> View<'a> {
 
     /// The certificates issued under a grant.
     pub fn certificates_of(&self, grant: GrantId) -> Vec<&'a Certificate> {
-        let base = self.base.certificates_of.get(&grant).into_iter().flatten();
-        let known: Vec<&Certificate> = base.filter_map(|id| self.certificate(id)).collect();
+        self.certificates_by(self.base.certificates_of.get(&grant), |one| one.grant == Some(grant))
+    }
+
+    /// The certificates for a public key, by its hash, whoever's they are.
+    pub fn certificates_for(&self, key: &Digest) -> Vec<&'a Certificate> {
+        self.certificates_by(self.base.keyed.get(key), |one| one.key_hash == *key)
+    }
+
+    fn certificates_by(
+        &self,
+        base: Option<&'a Vec<CertificateId>>,
+        wanted: impl Fn(&Certificate) -> bool,
+    ) -> Vec<&'a Certificate> {
+        let mut found: Vec<&Certificate> =
+            base.into_iter().flatten().filter_map(|id| self.certificate(id)).collect();
         let fresh = self.layers().flat_map(|layer| layer.certificates.values());
-        let fresh =
-            fresh.filter(|one| one.grant == Some(grant) && !self.base.tables.certificates.contains_key(&one.id));
+        let fresh = fresh.filter(|one| wanted(one) && !self.base.tables.certificates.contains_key(&one.id));
         // One that this request changes is in both layers.
-        let mut found = known;
         for one in fresh {
             if found.iter().all(|other| other.id != one.id) {
                 found.push(one);

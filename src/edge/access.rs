@@ -30,6 +30,8 @@ pub struct Row {
     pub agents: Agents,
     /// Operators.
     pub operators: Operators,
+    /// Whoever holds a certificate under a grant: it is decided upon, and asks for nothing.
+    pub holders: bool,
 }
 
 /// Which agents.
@@ -55,11 +57,15 @@ pub enum Operators {
 }
 
 const fn row(rpc: &'static str, agents: Agents, operators: Operators) -> Row {
-    Row { rpc, strangers: false, agents, operators }
+    Row { rpc, strangers: false, agents, operators, holders: false }
 }
 
 const fn open(rpc: &'static str) -> Row {
-    Row { rpc, strangers: true, agents: Agents::Any, operators: Operators::Any }
+    Row { rpc, strangers: true, agents: Agents::Any, operators: Operators::Any, holders: false }
+}
+
+const fn to_holders(row: Row) -> Row {
+    Row { holders: true, ..row }
 }
 
 /// The table. `every_rpc_is_in_the_access_table` holds it against the compiled descriptor.
@@ -94,15 +100,16 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Grants/Resume", No, With(Suspend)),
         row("/belay.v1.Tokens/Issue", Active, Operators::No),
         row("/belay.v1.Tokens/Verify", Active, With(Ask)),
-        row("/belay.v1.Decisions/Authorize", Active, With(Ask)),
+        row("/belay.v1.Certificates/Issue", Active, Operators::No),
+        to_holders(row("/belay.v1.Decisions/Authorize", Active, With(Ask))),
         row("/belay.v1.Revocations/Revoke", Any, With(Revoke)),
         row("/belay.v1.Audit/List", No, With(ReadAudit)),
         row("/belay.v1.Audit/Show", No, With(ReadAudit)),
         row("/belay.v1.Audit/Tail", No, With(ReadAudit)),
         row("/belay.v1.Audit/Why", No, With(ReadAudit)),
         row("/belay.v1.Status/Get", No, With(Read)),
-        open("/grpc.health.v1.Health/Check"),
-        open("/grpc.health.v1.Health/Watch"),
+        to_holders(open("/grpc.health.v1.Health/Check")),
+        to_holders(open("/grpc.health.v1.Health/Watch")),
     ]
 };
 
@@ -158,13 +165,18 @@ async fn answer(
 /// Who calls, if the table lets them.
 fn admit(broker: &Broker, row: &Row, peer: Option<&PeerCertificate>) -> Result<Caller, Error> {
     Place::Access.reached();
+    let named = peer.map(|peer| peer.present(&broker.origin().trust_domain)).transpose().map(Option::flatten);
     if row.strangers {
-        // Nothing here rests on a certificate, and what was not checked does not stand in the log as an actor.
-        return Ok(Caller::Stranger);
+        // Nothing here rests on a certificate, and what was not checked does not stand in the log as an actor. But
+        // a certificate under a grant is refused whatever it is not for, so that nobody builds on it.
+        return match named {
+            Ok(Some((_, presenter))) if presenter.grant.is_some() && !row.holders => Err(identities_only()),
+            _ => Ok(Caller::Stranger),
+        };
     }
-    let named = peer.map(|peer| peer.present(&broker.origin().trust_domain)).transpose()?;
-    let caller = match named.flatten() {
+    let caller = match named? {
         None => Caller::Stranger,
+        Some((Kind::Agent, presenter)) if presenter.grant.is_some() => Caller::Holder(presenter),
         Some((Kind::Agent, presenter)) => Caller::Agent(presenter),
         Some((Kind::Operator, presenter)) => Caller::Operator(presenter),
         Some((Kind::Server, _)) => {
@@ -192,9 +204,10 @@ fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
             Err(Error::new(Code::Unauthenticated, "no_certificate", message))
         }
         Caller::Broker => Err(Error::new(Code::Internal, "no_caller", "the broker does not call itself")),
-        Caller::Holder(_) => {
-            let message = "a certificate under a grant asks for nothing; present the identity of its holder";
-            Err(Error::denied("identities_only", message))
+        Caller::Holder(presenter) => {
+            // What its grant is worth is the decision's to say, and to record.
+            presentable(&view, presenter, now)?;
+            if row.holders { Ok(()) } else { Err(identities_only()) }
         }
         Caller::Agent(presenter) => {
             presentable(&view, presenter, now)?;
@@ -226,6 +239,11 @@ fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
             }
         }
     })
+}
+
+fn identities_only() -> Error {
+    let message = "a certificate under a grant asks for nothing; present the identity of its holder";
+    Error::denied("identities_only", message)
 }
 
 fn request_id(broker: &Broker) -> String {

@@ -126,16 +126,13 @@ impl Edge {
 
     fn enrolled(&self, issued: Issued) -> v1::EnrollResponse {
         let Issued { identity, der, spiffe_id } = issued;
-        let (operator, issuer) = self.0.ledger().view(|view| {
-            let issuer = view.key(&identity.authority).and_then(|key| key.certificate.clone());
-            (view.operator(&identity.name).map(operator), issuer)
-        });
+        let operator = self.0.ledger().view(|view| view.operator(&identity.name).map(operator));
         let authorities = self.0.authorities();
         v1::EnrollResponse {
             certificate: der,
             authority: authorities.first().cloned().unwrap_or_default(),
             authorities,
-            issuer: issuer.unwrap_or_default(),
+            issuer: self.issuer(&identity.authority),
             spiffe_id,
             kind: identity.kind.to_string(),
             name: identity.name.to_string(),

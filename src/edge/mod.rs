@@ -2,6 +2,7 @@
 
 pub mod access;
 mod audit;
+mod certificates;
 mod convert;
 mod drain;
 pub mod fault;
@@ -82,6 +83,7 @@ pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>, drain: &D
         v1::tasks_server::TasksServer<Edge>,
         v1::grants_server::GrantsServer<Edge>,
         v1::tokens_server::TokensServer<Edge>,
+        v1::certificates_server::CertificatesServer<Edge>,
         v1::decisions_server::DecisionsServer<Edge>,
         v1::revocations_server::RevocationsServer<Edge>,
         v1::audit_server::AuditServer<Edge>,

@@ -1,15 +1,33 @@
 //! Certificates under a grant, and what all certificates share: signed once, kept, and only then released.
 
+use super::token::chain;
 use super::{Context, Decide, Decision, key_of_the_past};
 use crate::domain::agent::Kind;
 use crate::domain::certificate::Certificate;
 use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, CutCounts, Revocation};
-use crate::domain::id::{CertificateId, RevocationId};
+use crate::domain::grant::{Grant, Link};
+use crate::domain::id::{CertificateId, GrantId, RevocationId};
 use crate::domain::key::Purpose;
 use crate::domain::name::Line;
 use crate::domain::prepared::Prepared;
+
+/// Asks what a certificate under a grant would say, if the caller may have one now. Nothing comes of it.
+#[derive(Debug)]
+pub struct CertificateTerms {
+    /// Which grant.
+    pub grant: GrantId,
+}
+
+/// What a certificate under a grant is built from. The chain and the grant's sequence never change.
+#[derive(Debug)]
+pub struct Terms {
+    /// The grant, as it is now.
+    pub grant: Grant,
+    /// Root first; the last is the grant.
+    pub chain: Vec<Link>,
+}
 
 /// Asks for a certificate under a grant that the caller holds, for a key that it proved to hold.
 #[derive(Debug)]
@@ -36,17 +54,24 @@ pub enum CertificateAnswer {
     Again(Certificate),
 }
 
+impl Decide for CertificateTerms {
+    type Answer = Terms;
+    const VERB: &'static str = "cert.terms";
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Terms>, Error> {
+        let grant = held(ctx, self.grant)?;
+        Ok(Decision::new(Vec::new(), Terms { grant: grant.clone(), chain: chain(&ctx.view, grant) }))
+    }
+}
+
 impl Decide for IssueCertificate {
     type Answer = CertificateAnswer;
     const VERB: &'static str = "cert.issue";
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<CertificateAnswer>, Error> {
-        let (agent, _) = ctx.agent()?;
         let new = &self.new;
         let mismatch = || Error::new(Code::Internal, "certificate_mismatch", "the certificate was built for another");
-        let grant = new.grant.ok_or_else(mismatch)?;
-        let grant = ctx.own_grant(grant, &agent.name).map_err(|error| error.on("grant"))?;
-        ctx.is_live(grant)?;
+        let grant = held(ctx, new.grant.ok_or_else(mismatch)?)?;
         let (mut replaces, mut events) = (None, Vec::new());
         if let Some(earlier) = ctx.replayed::<Self>()?.and_then(|made| made.certificate) {
             let known = ctx.view.certificate(&earlier).filter(|one| ctx.now < one.not_after);
@@ -63,7 +88,7 @@ impl Decide for IssueCertificate {
                 }
             }
         }
-        if (new.kind, &new.name) != (Kind::Agent, &agent.name) {
+        if (new.kind, &new.name) != (Kind::Agent, &grant.agent) {
             return Err(mismatch());
         }
         // Built before the turn: the grant may have been renewed since, but it never ends earlier than it said.
@@ -71,10 +96,11 @@ impl Decide for IssueCertificate {
             return Err(Error::new(Code::Internal, "outlives_grant", "the certificate would outlive its grant"));
         }
         if new.not_after <= ctx.now {
-            let message = format!("grant `{}` has less than a second left; renew it first", grant.id);
+            let message = format!("grant `{}` has less than two seconds left; renew it first", grant.id);
             return Err(Error::denied("too_short", message));
         }
         signed_by_the_signer(ctx, new)?;
+        is_for_this_grant_alone(ctx, new)?;
         ctx.not_cut(Target::Certificate(new.id))?;
         events.push(Body::CertificateRecorded { certificate: new.clone(), join: None, replaces });
         Ok(Decision::new(events, CertificateAnswer::Sign(Prepared::recorded(new.clone()))))
@@ -106,6 +132,32 @@ impl Decide for KeepSigned {
         let kept = Certificate { der: Some(self.der.clone()), ..recorded.clone() };
         Ok(Decision::new(vec![Body::CertificateSigned { id: self.id, der: self.der.clone() }], kept))
     }
+}
+
+/// The grant, if the caller holds it and may have something issued under it now.
+fn held<'a>(ctx: &Context<'a>, grant: GrantId) -> Result<&'a Grant, Error> {
+    let (agent, _) = ctx.agent()?;
+    let grant = ctx.own_grant(grant, &agent.name).map_err(|error| error.on("grant"))?;
+    ctx.is_live(grant)?;
+    Ok(grant)
+}
+
+/// Who has the key of a credential may do what its grant says and no more: so it is the key of no identity, of no
+/// other grant, and of nobody else. One whose certificate was revoked may have been stolen. An authority's is
+/// not looked for: the request proved possession, and that key does not leave the broker.
+fn is_for_this_grant_alone(ctx: &Context<'_>, new: &Certificate) -> Result<(), Error> {
+    for known in ctx.view.certificates_for(&new.key_hash) {
+        if known.grant != new.grant {
+            let why = "the key is in use already, by an identity or under another grant; make one for this grant alone";
+            return Err(Error::denied("key_in_use", why).on("csr"));
+        }
+        // What was given up unsigned was revoked for its serial, not for its key.
+        if known.der.is_some() && ctx.view.cut(&Target::Certificate(known.id)).is_some() {
+            let why = format!("certificate `{}` for this key was revoked; make a new key", known.id);
+            return Err(Error::denied("key_revoked", why).on("csr"));
+        }
+    }
+    Ok(())
 }
 
 /// A certificate is built before the turn: if the authority has changed since, it is built again.

@@ -15,7 +15,7 @@ mod task;
 mod token;
 
 pub use agent::{Invite, RegisterAgent, SetAgentStatus};
-pub use certificate::{CertificateAnswer, IssueCertificate, KeepSigned};
+pub use certificate::{CertificateAnswer, CertificateTerms, IssueCertificate, KeepSigned, Terms};
 pub use grant::{Delegate, Granted, RenewGrant, RequestGrant, SetGrantStatus};
 pub use identity::{Enroll, Enrolled, RecordOwn, RenewIdentity};
 pub use invoke::{Reason, RecordInvocation, Verdict, judge};
@@ -249,7 +249,8 @@ impl<'a> Context<'a> {
 /// It is unknown to the ledger, over, or cut, or its authority is tainted.
 pub fn presentable(view: &View<'_>, presenter: &Presenter, now: Timestamp) -> Result<(), Error> {
     let refused = |reason, why: &str| {
-        let message = format!("certificate `{}` of `{}` {why}; enroll again", presenter.certificate, presenter.name);
+        let remedy = if presenter.grant.is_some() { "issue a new one" } else { "enroll again" };
+        let message = format!("certificate `{}` of `{}` {why}; {remedy}", presenter.certificate, presenter.name);
         Err(Error::new(Code::Unauthenticated, reason, message))
     };
     if view.cut(&Target::Certificate(presenter.certificate)).is_some() {

@@ -10,6 +10,7 @@ use crate::domain::id::{GrantId, TokenId};
 use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, Line};
 use crate::domain::prepared::Prepared;
+use crate::domain::view::View;
 
 /// Asks for a token under a grant that the caller holds.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ pub(super) fn issue(
         return Err(Error::denied("too_short", message));
     }
     let key = ctx.signer(Purpose::Token)?;
-    let chain = chain(ctx, grant);
+    let chain = chain(&ctx.view, grant);
     let root = chain.first().map_or(&grant.agent, |link| &link.agent);
     let token = Token {
         id,
@@ -116,7 +117,7 @@ pub(super) fn again(ctx: &Context<'_>, id: TokenId) -> Result<Option<TokenAnswer
 }
 
 /// Root first. Everything above a new grant is in the view; the grant itself may not be yet.
-fn chain(ctx: &Context<'_>, grant: &Grant) -> Vec<Link> {
+pub(super) fn chain(view: &View<'_>, grant: &Grant) -> Vec<Link> {
     let link = |grant: &Grant| Link {
         grant: grant.id,
         agent: grant.agent.clone(),
@@ -124,7 +125,7 @@ fn chain(ctx: &Context<'_>, grant: &Grant) -> Vec<Link> {
         subject: grant.subject.clone(),
     };
     let mut chain = vec![link(grant)];
-    chain.extend(grant.parent.into_iter().flat_map(|parent| ctx.view.ancestry(parent)).map(link));
+    chain.extend(grant.parent.into_iter().flat_map(|parent| view.ancestry(parent)).map(link));
     chain.reverse();
     chain
 }
