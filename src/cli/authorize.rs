@@ -9,12 +9,12 @@ use super::secret::Secret;
 use crate::wire::v1::decisions_client::DecisionsClient;
 use crate::wire::v1::{AuthorizeRequest, AuthorizeResponse};
 
-/// A call, and the token that it is made under.
+/// A call, and the credential that it is made under.
 #[derive(Debug, Args)]
 pub struct Command {
-    /// The token, `@FILE`, or `-` for stdin
+    /// The token, `@FILE`, or `-` for stdin [default: the certificate under a grant that --identity names]
     #[arg(long, value_name = "TOKEN|@FILE|-")]
-    token: Secret,
+    token: Option<Secret>,
     /// The tool, as in scopes
     #[arg(long)]
     tool: String,
@@ -29,7 +29,7 @@ pub struct Command {
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
-        let token = self.token.read()?;
+        let token = self.token.map(Secret::read).transpose()?.unwrap_or_default();
         let mut decisions = DecisionsClient::new(global.channel().await?);
         let call = AuthorizeRequest { token, tool: self.tool, action: self.action, resource: self.resource };
         let verdict = answer(decisions.authorize(call).await)?;

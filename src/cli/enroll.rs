@@ -50,7 +50,7 @@ impl Enroll {
             let message = "the broker answered with a CA that the join token does not name";
             return Err(failed("wrong_authority", message.into()));
         }
-        check(&enrolled, &csr)?;
+        check(&enrolled.certificate, &enrolled.issuer, &enrolled.authorities, &csr)?;
         Identity::save(&self.out, &enrolled.certificate, &key, &enrolled.authorities, true)?;
         print(global, &enrolled, &self.out)
     }
@@ -64,13 +64,16 @@ pub async fn renew(global: &Global) -> Answer {
     let addr = global.addr_or_default();
     let channel = connect(&addr, client_config(&identity)?).await?;
     let renewed = answer(IdentityClient::new(channel).renew(RenewIdentityRequest { csr: csr.clone() }).await)?;
-    check(&renewed, &csr)?;
+    check(&renewed.certificate, &renewed.issuer, &renewed.authorities, &csr)?;
     Identity::save(&dir, &renewed.certificate, &key, &renewed.authorities, true)?;
     print(global, &renewed, &dir)
 }
 
 /// The key that an earlier attempt left in `dir`, or a new one, on disk with mode 0600 before it is used.
-fn key_in(dir: &Path) -> Result<Zeroizing<String>, Refusal> {
+///
+/// # Errors
+/// A certificate is there already, or a key cannot be kept there.
+pub fn key_in(dir: &Path) -> Result<Zeroizing<String>, Refusal> {
     if dir.join("cert.pem").exists() {
         let message = format!("`{}` already holds an identity; choose another directory", dir.display());
         return Err(Error::new(Code::Conflict, "identity_exists", message).on("out").into());
@@ -106,16 +109,19 @@ fn earlier(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
     std::fs::read_to_string(path).map(|key| Some(Zeroizing::new(key)))
 }
 
-/// Whether the certificate is for the key of this request, and signed by the CA that came with it.
-fn check(enrolled: &EnrollResponse, csr: &[u8]) -> Result<(), Refusal> {
+/// Whether the certificate is for the key of this request, and signed by the CA that came with it (all DER).
+///
+/// # Errors
+/// It is not, or no CA came by which the broker is known.
+pub fn check(certificate: &[u8], issuer: &[u8], authorities: &[Vec<u8>], csr: &[u8]) -> Result<(), Refusal> {
     let wrong = |why: &str| failed("wrong_certificate", format!("the broker's certificate is not usable: {why}"));
-    let (_, certificate) = X509Certificate::from_der(&enrolled.certificate).map_err(|_| wrong("it is not X.509"))?;
-    let (_, issuer) = X509Certificate::from_der(&enrolled.issuer).map_err(|_| wrong("its CA is not X.509"))?;
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| wrong("it is not X.509"))?;
+    let (_, issuer) = X509Certificate::from_der(issuer).map_err(|_| wrong("its CA is not X.509"))?;
     let (_, csr) = X509CertificationRequest::from_der(csr).map_err(|_| wrong("our request does not parse"))?;
     if certificate.public_key().raw != csr.certification_request_info.subject_pki.raw {
         return Err(wrong("it is for another key"));
     }
-    if enrolled.authorities.is_empty() {
+    if authorities.is_empty() {
         return Err(wrong("no CA comes with it"));
     }
     certificate.verify_signature(Some(issuer.public_key())).map_err(|_| wrong("its CA did not sign it"))
@@ -170,6 +176,7 @@ mod tests {
         let (_, ours) = request(None).unwrap();
         let (_, others) = request(None).unwrap();
         let authority = key();
+        let check = |sent: &EnrollResponse, csr: &[u8]| check(&sent.certificate, &sent.issuer, &sent.authorities, csr);
         let same = || KeyPair::from_pem(&authority.serialize_pem()).unwrap();
         check(&signed(&ours, &authority, same()), &ours).unwrap();
         let other_key = check(&signed(&others, &authority, same()), &ours).unwrap_err();

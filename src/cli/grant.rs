@@ -1,11 +1,16 @@
 //! `belay grant`: authority for one task, and parts of it handed on.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tonic::transport::Channel;
 
 use super::connect::{Global, answer};
 use super::output::{Answer, given, pairs, rows, sparse};
-use super::{NO_REASON, lifetime, token, tree};
+use super::enroll::key_in;
+use super::{NO_REASON, cert, lifetime, token, tree};
+use crate::client::Refusal;
 use crate::wire::v1::grants_client::GrantsClient;
 use crate::wire::v1::{ChangeGrantRequest, DelegateRequest, Grant, GrantResponse, ListGrantsRequest};
 use crate::wire::v1::{RenewGrantRequest, RequestGrantRequest, ShowGrantRequest, ShowGrantResponse};
@@ -76,6 +81,9 @@ pub struct Request {
     /// Issue a token with it
     #[arg(long)]
     token: bool,
+    /// Issue a certificate with it: where cert.pem, key.pem and ca.pem are written
+    #[arg(long, value_name = "DIR")]
+    cert: Option<PathBuf>,
     /// A retry with the same key is the same grant
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -131,9 +139,14 @@ pub struct Change {
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
-        let mut grants =
-            GrantsClient::new(global.channel().await?).max_decoding_message_size(super::audit::LARGEST_ANSWER);
+        if let Self::Request(Request { cert: Some(dir), .. }) = &self {
+            // A directory that will not do is told before there is a grant.
+            key_in(dir)?;
+        }
+        let channel = global.channel().await?;
+        let mut grants = GrantsClient::new(channel.clone()).max_decoding_message_size(super::audit::LARGEST_ANSWER);
         let granted = match self {
+            Self::Request(request) if request.cert.is_some() => return certified(global, channel, request).await,
             Self::Request(request) => grants.request(request.message()).await,
             Self::Delegate(delegate) => grants.delegate(delegate.message()).await,
             Self::Renew { id, ttl } => grants.renew(RenewGrantRequest { id, ttl_ms: ttl.unwrap_or_default() }).await,
@@ -212,6 +225,21 @@ pub fn document(grant: &Grant) -> Value {
         "renewable_until": given(&grant.renewable_until),
         "limits": grant.limits.map(|limits| json!({ "max_depth": limits.max_depth })),
     }))
+}
+
+/// Requests a grant, then a certificate under it. One idempotency key names both, each by its verb.
+async fn certified(global: &Global, channel: Channel, request: Request) -> Answer {
+    let (dir, once) = (request.cert.clone().unwrap_or_default(), request.idempotency_key.clone());
+    let granted = answer(GrantsClient::new(channel.clone()).request(request.message()).await)?;
+    let grant = granted.grant.clone().unwrap_or_default().id;
+    let issued = cert::issue(channel, grant.clone(), &dir, once.unwrap_or_default()).await;
+    let issued = issued.map_err(|refusal| Refusal {
+        message: format!("grant `{grant}` was made, and no certificate: {}", refusal.message),
+        ..refusal
+    })?;
+    let mut document = granted_document(&granted);
+    document["certificate"] = cert::document(&issued);
+    global.printer().print(&document, || format!("{}\n{}", granted_table(&granted), cert::table(&issued, &dir)))
 }
 
 fn granted_document(granted: &GrantResponse) -> Value {

@@ -8,6 +8,7 @@ pub mod output;
 mod agent;
 mod audit;
 mod authorize;
+mod cert;
 mod config;
 mod connect;
 mod enroll;
@@ -92,6 +93,9 @@ enum Command {
     /// Issue, verify and read tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// Issue certificates under a grant
+    #[command(subcommand)]
+    Cert(cert::Command),
     /// Decide one tool call now: exit 0 allows, 3 denies
     #[command(after_help = AUTHORIZE)]
     Authorize(authorize::Command),
@@ -157,6 +161,7 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Task(task) => wait(task.run(global)),
         Command::Grant(grant) => wait(grant.run(global)),
         Command::Token(token) => wait(token.run(global)),
+        Command::Cert(cert) => wait(cert.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
         Command::Revoke(revoke) => wait(revoke.run(global)),
         Command::Audit(audit) => wait(audit.run(global)),

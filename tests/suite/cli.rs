@@ -160,7 +160,6 @@ fn what_is_not_built_is_refused_by_name() {
         (&["status"], &["--output", "toml"]),
         (&["task", "start", "x"], &["--on-behalf-of", "jwt"]),
         (&grant, &["--limit", "max_calls=1"]),
-        (&grant, &["--cert", "dir"]),
         (&grant, &["--wait", "1m"]),
         (&grant, &["--narrow"]),
         (&call, &["--presenter", "cert.pem"]),
