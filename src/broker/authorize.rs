@@ -31,9 +31,7 @@ impl Broker {
         let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
         let (credential, verdict) = match self.presented(asked, token, now) {
             Err(error) => (None, Verdict::deny(error.reason, error.message)),
-            Ok(credential) => {
-                (Some(credential), self.ledger.view(|view| judge(&view, now, credential, Some(&call))))
-            }
+            Ok(credential) => (Some(credential), self.ledger.view(|view| judge(&view, now, credential, Some(&call)))),
         };
         let proven = credential.is_some() && possession(asked).is_some();
         let request = |verdict: &Verdict| Request {

@@ -121,7 +121,10 @@ impl Broker {
             let why = "the log is a day ahead of the clock; nothing is issued until the clock is set right";
             return Err(Error::new(Code::Unavailable, "clock_behind", why));
         }
-        self.keys.current().ring.prepare(&authority, Wanted { id, kind, name, spki, names, not_before, not_after, under: None })
+        self.keys
+            .current()
+            .ring
+            .prepare(&authority, Wanted { id, kind, name, spki, names, not_before, not_after, under: None })
     }
 
     /// The authority that signs for this kind of party, and its end. It stops signing a while before that.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::connect::{Global, answer};
-use super::output::{Answer, given, pairs, rows, sparse};
 use super::enroll::key_in;
+use super::output::{Answer, given, pairs, rows, sparse};
 use super::{NO_REASON, cert, lifetime, token, tree};
 use crate::client::Refusal;
 use crate::wire::v1::grants_client::GrantsClient;

@@ -230,8 +230,7 @@ impl<'a> View<'a> {
         base: Option<&'a Vec<CertificateId>>,
         wanted: impl Fn(&Certificate) -> bool,
     ) -> Vec<&'a Certificate> {
-        let mut found: Vec<&Certificate> =
-            base.into_iter().flatten().filter_map(|id| self.certificate(id)).collect();
+        let mut found: Vec<&Certificate> = base.into_iter().flatten().filter_map(|id| self.certificate(id)).collect();
         let fresh = self.layers().flat_map(|layer| layer.certificates.values());
         let fresh = fresh.filter(|one| wanted(one) && !self.base.tables.certificates.contains_key(&one.id));
         // One that this request changes is in both layers.

@@ -14,10 +14,7 @@ use crate::wire::v1::{self, certificates_server::Certificates};
 
 #[tonic::async_trait]
 impl Certificates for Edge {
-    async fn issue(
-        &self,
-        request: Request<v1::IssueCertificateRequest>,
-    ) -> Result<Response<v1::Certificate>, Status> {
+    async fn issue(&self, request: Request<v1::IssueCertificateRequest>) -> Result<Response<v1::Certificate>, Status> {
         let (asked, body) = open(request)?;
         let grant: GrantId = body.grant.parse().map_err(|error: Error| error.on("grant"))?;
         let key = csr::prove(&body.csr)?;

@@ -83,7 +83,8 @@ fn prepare(broker: &Broker, kind: Kind, names: &[&str]) -> (Certificate, Unsigne
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let name: Name = "planner".parse().unwrap();
     let (not_before, not_after) = (NOW.minus(Profile::of(kind).backdate()), NOW.plus(Span::hours(24)));
-    let wanted = Wanted { id: id(1), kind, name: &name, spki: &spki(), names: &names, not_before, not_after, under: None };
+    let wanted =
+        Wanted { id: id(1), kind, name: &name, spki: &spki(), names: &names, not_before, not_after, under: None };
     broker.ring().prepare(&broker.authority(kind).kid, wanted).unwrap()
 }
 
@@ -232,7 +233,8 @@ fn a_life_beyond_the_profile_is_not_prepared() {
     let name: Name = "planner".parse().unwrap();
     let (kind, not_before) = (Kind::Agent, NOW);
     let until = |not_after| {
-        let wanted = Wanted { id: id(1), kind, name: &name, spki: &spki(), names: &[], not_before, not_after, under: None };
+        let wanted =
+            Wanted { id: id(1), kind, name: &name, spki: &spki(), names: &[], not_before, not_after, under: None };
         broker.ring().prepare(&broker.authority.0.kid, wanted).map(drop)
     };
     assert!(until(NOW.plus(Span::hours(24))).is_ok());

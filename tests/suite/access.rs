@@ -59,7 +59,7 @@ async fn verdicts(channel: &Channel, rpcs: &[String]) -> Vec<&'static str> {
 #[tokio::test]
 async fn every_rpc_is_in_the_access_table() {
     let rpcs = rpcs();
-    assert!(rpcs.len() >= 34 && rpcs.iter().any(|rpc| rpc == "/belay.v1.Revocations/Revoke"), "{rpcs:?}");
+    assert!(rpcs.len() >= 35 && rpcs.iter().any(|rpc| rpc == "/belay.v1.Revocations/Revoke"), "{rpcs:?}");
     let mut rows: Vec<&str> = ACCESS.iter().map(|row| row.rpc).collect();
     rows.sort_unstable();
     assert_eq!(rows, rpcs, "each RPC has one row, and no row is stale");
@@ -74,6 +74,12 @@ async fn every_rpc_is_in_the_access_table() {
         let directory = broker.operator(role, &[role]).await;
         callers.push((role, broker.channel_as(&directory).await.unwrap()));
     }
+    let holder = broker.enroll_agent("holder").await;
+    let holder = Acting::with(&broker, &holder).await;
+    let (grant, ..) = holder.granted().await;
+    let certificate = broker.home.join("certificate");
+    holder.certified(&grant, &certificate).await;
+    callers.push(("holder", broker.channel_as(&certificate).await.unwrap()));
     let gone = broker.operator("removed", &["admin", "approver", "responder", "auditor"]).await;
     callers.push(("removed", broker.channel_as(&gone).await.unwrap()));
 

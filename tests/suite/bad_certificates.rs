@@ -14,7 +14,7 @@ use rcgen::{
 };
 use tonic::{Code, Response};
 
-use crate::support::calls::{raw, refused};
+use crate::support::calls::{Acting, raw, refused};
 use crate::support::data::Data;
 use crate::support::process::Broker;
 
@@ -36,19 +36,25 @@ impl Forger {
 
     /// An identity directory with a certificate for an agent `ana`, changed as told.
     fn forge(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> PathBuf {
-        let key = KeyPair::generate().unwrap();
+        self.forge_for(&KeyPair::generate().unwrap(), name, change)
+    }
+
+    fn forge_for(&self, key: &KeyPair, name: &str, change: impl FnOnce(&mut CertificateParams)) -> PathBuf {
         let serial = CertificateId::mint(Timestamp::from_seconds(1_795_000_000), &mut Entropy::from_seed([1; 32]));
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![uri("spiffe://belay.dev/agent/ana")];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.serial_number = Some(SerialNumber::from_slice(serial.uuid().as_bytes()));
         change(&mut params);
-        let der = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        let der = params.signed_by(key, &self.issuer).unwrap().der().to_vec();
         let directory = self.home.join(name.replace(' ', "-"));
         Identity::save(&directory, &der, &key.serialize_pem(), &[self.authority.clone()], false).unwrap();
         directory
     }
 }
+
+/// The grant extension.
+const GRANT: &str = "1.3.6.1.4.1.32473.1.1";
 
 fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
@@ -110,6 +116,57 @@ async fn a_certificate_speaks_only_for_whom_the_log_knows_by_it() {
 
     raw(&broker.channel_as(&genuine).await.unwrap(), "/belay.v1.Tasks/List", Vec::new()).await.unwrap();
     assert_eq!(broker.log_size(&operator).await, size);
+}
+
+#[tokio::test]
+async fn a_certificate_says_the_grant_that_was_recorded_for_it_or_speaks_for_nobody() {
+    let broker = Broker::start();
+    let ana = broker.enroll_agent("ana").await;
+    let agent = Acting::with(&broker, &ana).await;
+    let ((mine, ..), (wider, ..)) = (agent.granted().await, agent.granted().await);
+    let directory = broker.home.join("certificate");
+    agent.certified(&mine, &directory).await;
+    let genuine = Identity::load(&directory).unwrap();
+    assert_eq!(Acting::with(&broker, &directory).await.decided("").await, "in_scope");
+    let key = KeyPair::from_pem(&std::fs::read_to_string(directory.join("key.pem")).unwrap()).unwrap();
+    let own = KeyPair::from_pem(&std::fs::read_to_string(ana.join("key.pem")).unwrap()).unwrap();
+    let (_, read) = x509_parser::parse_x509_certificate(genuine.certificate()).unwrap();
+    let identity = Identity::load(&ana).unwrap();
+    let (_, identity) = x509_parser::parse_x509_certificate(identity.certificate()).unwrap();
+    let said = read.extensions().iter().find(|found| found.oid.to_id_string() == GRANT).unwrap().value.to_vec();
+    // Of one length, so that the header stays right.
+    let swap = |from: &str, to: &str| {
+        let text = String::from_utf8(said.clone().split_off(4)).unwrap();
+        assert!(text.contains(from), "{text}");
+        [&said[..4], text.replace(from, to).as_bytes()].concat()
+    };
+    let ends = |grant: &str| format!(r#""grant":"{grant}","task""#);
+    let serials = (SerialNumber::from_slice(read.raw_serial()), SerialNumber::from_slice(identity.raw_serial()));
+    let (unknown, malformed) = ("certificate_unknown", "certificate_refused");
+    type Forged<'a> = (&'a str, &'a str, &'a SerialNumber, &'a KeyPair, Vec<Vec<u8>>);
+    let forged: [Forged<'_>; 7] = [
+        ("another grant", unknown, &serials.0, &key, vec![swap(&mine, &wider)]),
+        ("no grant any more", unknown, &serials.0, &key, vec![]),
+        ("an identity with a grant", unknown, &serials.1, &own, vec![said.clone()]),
+        ("another holder", malformed, &serials.0, &key, vec![swap(r#""agent":"ana""#, r#""agent":"bob""#)]),
+        ("a chain that ends elsewhere", malformed, &serials.0, &key, vec![swap(&ends(&mine), &ends(&wider))]),
+        ("no JSON", malformed, &serials.0, &key, vec![swap("{", "[")]),
+        ("two grants", malformed, &serials.0, &key, vec![said.clone(), swap(&mine, &wider)]),
+    ];
+    let forger = Forger::of(&broker);
+    for (what, reason, serial, key, extensions) in forged {
+        let directory = forger.forge_for(key, what, |params| {
+            params.serial_number = Some(serial.clone());
+            let arcs: Vec<u64> = GRANT.split('.').map(|arc| arc.parse().unwrap()).collect();
+            params.custom_extensions =
+                extensions.into_iter().map(|value| rcgen::CustomExtension::from_oid_content(&arcs, value)).collect();
+        });
+        let channel = broker.channel_as(&directory).await.unwrap();
+        for rpc in ["Tasks/List", "Decisions/Authorize", "Revocations/Revoke"] {
+            let answer = raw(&channel, &format!("/belay.v1.{rpc}"), Vec::new()).await.map(Response::new);
+            refused(what, answer, Code::Unauthenticated, reason, 6);
+        }
+    }
 }
 
 #[tokio::test]

@@ -38,9 +38,10 @@ static RUNS: LazyLock<Vec<Run>> = LazyLock::new(|| {
 fn times(point: Point) -> &'static [u32] {
     match point {
         // What is lost here depends on what is in the batch: of these, some hold a grant or a revoke.
-        Point::Appended => &[60, 61, 62, 63],
-        Point::TurnTaken | Point::Committed | Point::Folded => &[60],
-        Point::BeforeSigning | Point::Signed => &[24],
+        Point::Appended => &[70, 71, 72, 73],
+        Point::TurnTaken | Point::Committed | Point::Folded => &[70],
+        // Of what is signed in turn, tokens and certificates under a grant among them.
+        Point::BeforeSigning | Point::Signed => &[28, 29, 30, 31],
         Point::SnapshotBuilt => &[4],
     }
 }
@@ -106,7 +107,7 @@ fn no_credential_is_released_before_its_event_is_durable_at_any_crash_point() {
                 released.0 += 1;
             }
         }
-        let renewed = run.rounds.iter().filter_map(|(round, _)| round.certificate.as_ref());
+        let renewed = run.rounds.iter().flat_map(|(round, _)| round.certificate.iter().chain(&round.bound));
         for der in renewed.chain(&run.certificates) {
             assert!(signed.contains(&STANDARD.encode(der)), "{name}: a certificate is not in the log");
             released.1 += 1;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use belay::attest::{csr, mtls};
-use belay::broker::{Asked, Broker, Foundation};
+use belay::broker::{Asked, Broker, Foundation, idempotency};
 use belay::client::identity;
 use belay::domain::agent::Kind;
-use belay::domain::decide::{Caller, IssueToken, RegisterAgent, RequestGrant, StartTask};
+use belay::domain::decide::{Caller, IssueCertificate, IssueToken, RegisterAgent, RequestGrant, StartTask};
 use belay::domain::error::{Code, Error};
 use belay::domain::event::Body;
 use belay::domain::id::{GrantId, TaskId};
@@ -39,9 +39,11 @@ enum Way {
     Renew,
     Token,
     GrantWithToken,
+    Certificate,
 }
 
-const WAYS: [(Way, u64); 4] = [(Way::Token, 1), (Way::GrantWithToken, 1), (Way::Enroll, 2), (Way::Renew, 2)];
+const WAYS: [(Way, u64); 5] =
+    [(Way::Token, 1), (Way::GrantWithToken, 1), (Way::Certificate, 2), (Way::Enroll, 2), (Way::Renew, 2)];
 
 fn asked(caller: Caller) -> Asked {
     Asked { caller, request_id: "test".to_owned() }
@@ -89,6 +91,23 @@ impl Trial {
                     // The same token and key again: a certificate all the same, and durable.
                     let again = broker.enroll(&asked(Caller::Stranger), &join, None, &key, |_| Ok(())).await.unwrap();
                     self.released.insert(again.der);
+                }
+                first?.der
+            }
+            Way::Certificate => {
+                let (grant, key, planner) = (self.grant, key(), &self.planner);
+                let issue = async || {
+                    let once = idempotency::<IssueCertificate>(&format!("{:?}", &key[27..35]).replace(' ', ""), &key);
+                    broker.issue_certificate(planner, grant, &key, |_| Ok(()), once.unwrap()).await
+                };
+                let first = issue().await;
+                if broker.ledger().is_alive() {
+                    // The same request again: the same bytes, or those of another serial if there were none.
+                    let again = issue().await.unwrap();
+                    assert!(first.as_ref().map_or(true, |first| first.der == again.der));
+                    self.released.insert(again.der);
+                    first?;
+                    return Ok(());
                 }
                 first?.der
             }

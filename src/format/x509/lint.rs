@@ -237,9 +237,11 @@ fn known(
             let same = found.key_identifier.as_ref().map(|id| id.0) == key_identifier(above);
             ("authority key identifier", false, alone && same && found.key_identifier.is_some())
         }
-        _ if extension.oid == oid() => {
-            ("grant extension", profile.grant_extension.as_ref().is_some_and(|rule| rule.critical), under(extension, plan))
-        }
+        _ if extension.oid == oid() => (
+            "grant extension",
+            profile.grant_extension.as_ref().is_some_and(|rule| rule.critical),
+            under(extension, plan),
+        ),
         _ => return Err(format!("it has an unknown extension: {}", extension.oid)),
     };
     hold(right, &format!("its {name} is another"))?;

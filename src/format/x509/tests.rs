@@ -392,8 +392,11 @@ fn a_grant_extension_is_read_only_if_it_holds_together() {
         &text.replacen(&number, "\"07\"", 1),
         &text.replacen(r#""owner":"team","subject":"team""#, null, 1),
         &text.replacen(r#""epoch":"eeeeeeeeeeeeeeee""#, r#""epoch":"""#, 1),
-        &serde_json::to_string(&UnderGrant { claims: GrantClaims { chain: vec![], ..good.claims.clone() }, ..good.clone() })
-            .unwrap(),
+        &serde_json::to_string(&UnderGrant {
+            claims: GrantClaims { chain: vec![], ..good.claims.clone() },
+            ..good.clone()
+        })
+        .unwrap(),
         &serde_json::to_string(&under(17, "team")).unwrap(),
     ] {
         assert_eq!(read(wrong), None, "{wrong}");

@@ -149,6 +149,20 @@ impl Acting {
         v1::tokens_client::TokensClient::new(self.0.clone()).issue(request).await
     }
 
+    /// Asks for a certificate under a grant.
+    pub async fn certify(&self, grant: &str, csr: Vec<u8>, once: &str) -> Answer<v1::Certificate> {
+        let request = v1::IssueCertificateRequest { grant: grant.into(), csr, idempotency_key: once.into() };
+        v1::certificates_client::CertificatesClient::new(self.0.clone()).issue(request).await
+    }
+
+    /// A certificate under a grant for a new key, saved to `directory`: its id.
+    pub async fn certified(&self, grant: &str, directory: &Path) -> String {
+        let (key, csr) = identity::request(None).unwrap();
+        let issued = self.certify(grant, csr, "").await.unwrap().into_inner();
+        Identity::save(directory, &issued.certificate, &key, &issued.authorities, false).unwrap();
+        issued.id
+    }
+
     /// What a check of a token says: empty if it is active, else why not.
     pub async fn verify(&self, token: &str) -> String {
         let request = v1::VerifyTokenRequest { token: token.to_owned() };

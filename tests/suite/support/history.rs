@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use belay::client::{self, Identity, identity};
+use belay::wire::v1::certificates_client::CertificatesClient;
 use belay::wire::v1::decisions_client::DecisionsClient;
 use belay::wire::v1::grants_client::GrantsClient;
 use belay::wire::v1::identity_client::IdentityClient;
@@ -10,8 +11,8 @@ use belay::wire::v1::revocations_client::RevocationsClient;
 use belay::wire::v1::tasks_client::TasksClient;
 use belay::wire::v1::tokens_client::TokensClient;
 use belay::wire::v1::{
-    AuthorizeRequest, DelegateRequest, IssueTokenRequest, RenewIdentityRequest, RequestGrantRequest, RevokeRequest,
-    ShowGrantRequest, StartTaskRequest, Token,
+    AuthorizeRequest, DelegateRequest, IssueCertificateRequest, IssueTokenRequest, RenewIdentityRequest,
+    RequestGrantRequest, RevokeRequest, ShowGrantRequest, StartTaskRequest, Token,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -36,6 +37,10 @@ pub struct Round {
     pub refused: bool,
     /// A new identity certificate (DER).
     pub certificate: Option<Vec<u8>>,
+    /// The key (PEM) of the child's certificate, made before it was asked for.
+    pub bound_key: Option<String>,
+    /// A certificate under the child (DER).
+    pub bound: Option<Vec<u8>>,
 }
 
 /// How a round looks to one who asks later.
@@ -49,6 +54,8 @@ pub struct Seen {
     pub extended: bool,
     /// The grant that the root's request made, asked for again under its key.
     pub again: String,
+    /// The child's certificate (DER), asked for again under its key.
+    pub bound: Option<Vec<u8>>,
 }
 
 /// Two agents and an operator, connected.
@@ -101,6 +108,8 @@ impl Clients {
         round.child = Some(child.clone());
         let issue = IssueTokenRequest { grant: child, ..IssueTokenRequest::default() };
         round.child_token = Some(TokensClient::new(self.coder.clone()).issue(issue).await?.into_inner());
+        round.bound_key = Some(identity::request(None).unwrap().0.to_string());
+        round.bound = Some(self.certify(round).await?);
         round.accepted = self.allows(round).await? == (true, true);
         if number.is_multiple_of(2) {
             round.cutting = true;
@@ -138,6 +147,16 @@ impl Clients {
         Ok(answer.into_inner().grant.unwrap().id)
     }
 
+    /// A certificate under the child, for the round's key and under its name.
+    async fn certify(&self, round: &Round) -> Result<Vec<u8>, Status> {
+        let missing = || Status::not_found("there is no child, or no key for it");
+        let (grant, key) = round.child.clone().zip(round.bound_key.as_ref()).ok_or_else(missing)?;
+        let csr = identity::request_with(key, None).unwrap();
+        let request = IssueCertificateRequest { grant, csr, idempotency_key: round.key.clone() };
+        let issued = CertificatesClient::new(self.coder.clone()).issue(request).await?;
+        Ok(issued.into_inner().certificate)
+    }
+
     /// Whether the tokens of the root and of the child are accepted, each from its holder.
     async fn allows(&self, round: &Round) -> Result<(bool, bool), Status> {
         let mut allowed = [false; 2];
@@ -170,6 +189,7 @@ impl Clients {
         Seen {
             child: self.state(round.child.as_ref()).await,
             extended: self.delegate(&again).await.is_ok(),
+            bound: self.certify(round).await.ok(),
             root,
             root_token,
             child_token,
@@ -195,6 +215,9 @@ pub fn check(context: &str, round: &Round, seen: &Seen) {
     let live = state == Some("active");
     assert_eq!(seen.root_token, live && round.root_token.is_some(), "the root's token: {context}");
     assert_eq!(seen.child_token, live && round.child_token.is_some(), "the delegate's token: {context}");
+    let known = round.bound.is_none() || seen.bound == round.bound;
+    assert!(!live || round.bound_key.is_none() || (seen.bound.is_some() && known), "the certificate: {context}");
+    assert!(live || seen.bound.is_none(), "a certificate was handed out below a cut: {context}");
     assert_eq!(seen.extended, live, "what was cut was extended, or what is live was not: {context}");
 }
 
