@@ -198,7 +198,7 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let der = CertificateParams::default().self_signed(&key).unwrap().der().to_vec();
         let home = tempfile::tempdir().unwrap();
-        Identity::save(&home.path().join("me"), &der, &key.serialize_pem(), &[der.clone()], false).unwrap();
+        Identity::save(&home.path().join("me"), &der, &key.serialize_pem(), std::slice::from_ref(&der), false).unwrap();
         (home, der)
     }
 
@@ -227,9 +227,12 @@ mod tests {
         let dir = home.path().join("me");
         let before = std::fs::read(dir.join(KEY)).unwrap();
         let (key, _) = request(None).unwrap();
-        assert_eq!(Identity::save(&dir, &der, &key, &[der.clone()], false).unwrap_err().reason, "identity_exists");
+        assert_eq!(
+            Identity::save(&dir, &der, &key, std::slice::from_ref(&der), false).unwrap_err().reason,
+            "identity_exists"
+        );
         assert_eq!(std::fs::read(dir.join(KEY)).unwrap(), before);
-        Identity::save(&dir, &der, &key, &[der.clone()], true).unwrap();
+        Identity::save(&dir, &der, &key, std::slice::from_ref(&der), true).unwrap();
         assert_eq!(std::fs::read(dir.join(KEY)).unwrap(), key.as_bytes());
     }
 

@@ -48,7 +48,7 @@ impl Forger {
         change(&mut params);
         let der = params.signed_by(key, &self.issuer).unwrap().der().to_vec();
         let directory = self.home.join(name.replace(' ', "-"));
-        Identity::save(&directory, &der, &key.serialize_pem(), &[self.authority.clone()], false).unwrap();
+        Identity::save(&directory, &der, &key.serialize_pem(), std::slice::from_ref(&self.authority), false).unwrap();
         directory
     }
 }
