@@ -5,7 +5,10 @@ use belay::broker::{Asked, Issued, idempotency};
 use belay::client::identity;
 use belay::domain::agent::Kind;
 use belay::domain::certificate::Certificate;
-use belay::domain::decide::{Caller, Delegate, IssueCertificate, RenewGrant, RequestGrant, StartTask};
+use belay::domain::cut::Target;
+use belay::domain::decide::{
+    Caller, CertificateAnswer, Delegate, IssueCertificate, KeepSigned, RenewGrant, RequestGrant, StartTask,
+};
 use belay::domain::entropy::Entropy;
 use belay::domain::id::{CertificateId, GrantId};
 use belay::domain::key::Purpose;
@@ -91,6 +94,7 @@ async fn a_cut_of_whatever_is_above_ends_a_certificate_at_once() {
         // Others may have accepted it over TLS, and cannot be told.
         assert_eq!((&effect["kind"], &effect["state"]), (&"certificate".into(), &"expires".into()), "{effect}");
         assert_eq!(held.decided().await, reason, "{target}");
+        assert_eq!(held.broker.run(&["status"]).ok()["live"]["certificates"], 0, "{target}");
     }
 }
 
@@ -117,6 +121,17 @@ async fn a_revoked_certificate_ends_alone_and_authenticates_nobody() {
     let other = held.broker.home.join("other");
     held.child.certified(&held.grant, &other).await;
     assert_eq!(Acting::with(&held.broker, &other).await.decided("").await, "in_scope");
+}
+
+#[tokio::test]
+async fn an_agent_gives_back_its_own_certificate_and_sees_no_other() {
+    let held = Held::new().await;
+    let other = Acting::with(&held.broker, &held.broker.enroll_agent("other").await).await;
+    refused("another's", other.revoke(&held.id).await, Code::NotFound, "not_found", 5);
+    refused("its holder", held.holder.revoke(&held.id).await, Code::PermissionDenied, "identities_only", 3);
+    assert_eq!(held.decided().await, "in_scope");
+    let cut = held.child.revoke(&held.id).await.unwrap().into_inner().cut.unwrap();
+    assert_eq!((cut.grants, cut.certificates), (0, 1));
 }
 
 #[tokio::test]
@@ -300,6 +315,32 @@ fn a_certificate_that_was_built_wrong_is_not_recorded() {
         let holder = Caller::Holder(presenter);
         assert_eq!(submit(&holder, good.clone()).await.unwrap_err().reason, "agents_only");
         submit(&ana, good).await.unwrap();
+    });
+}
+
+#[test]
+fn a_serial_that_was_never_signed_is_given_up_for_a_new_one() {
+    block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let (office, ana, grant) = office(directory.path()).await;
+        let made = certificate(&office, &ana, grant).await.identity;
+        let issue = async || {
+            let new = Certificate { der: None, id: id(&office), ..made.clone() };
+            let answer = office.world.submit_once(&ana, IssueCertificate { new }, Some(("k", b"body"))).await;
+            match answer.unwrap() {
+                CertificateAnswer::Sign(recorded) => recorded.get().id,
+                CertificateAnswer::Again(known) => panic!("{} was never signed", known.id),
+            }
+        };
+        // Recorded, and the process is gone before it signs.
+        let (first, second) = (issue().await, issue().await);
+        assert_ne!(first, second);
+        let cut = |id| office.world.ledger.view(|view| view.cut(&Target::Certificate(id)).is_some());
+        assert!(cut(first) && !cut(second));
+        let keep = async |id| office.world.submit(&Caller::Broker, KeepSigned { id, der: vec![0x30] }).await;
+        assert_eq!(keep(first).await.unwrap_err().reason, "revoked_before_issue");
+        keep(second).await.unwrap();
+        assert_eq!(keep(second).await.unwrap_err().reason, "signed_twice");
     });
 }
 
