@@ -160,7 +160,9 @@ async fn a_forged_token_is_refused_wherever_it_is_shown() {
         ("in_scope".to_owned(), "in_scope".to_owned())
     );
     for (what, reason, forged) in &forgeries {
-        assert_eq!(agent.decided(forged).await, *reason, "{what}");
+        // Where nothing is shown, nothing is malformed: the certificate might have been the credential.
+        let reason = if forged.is_empty() { "no_credential" } else { *reason };
+        assert_eq!(agent.decided(forged).await, reason, "{what}");
     }
     // Decisions are recorded in a turn of their own: one record for each, denied ones too, and nothing else.
     let expected = size + forgeries.len() as u64 + 2;
