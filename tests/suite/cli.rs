@@ -156,7 +156,7 @@ fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let grant = ["grant", "request", "--task", "tsk_1", "--scope", "db:read@a"];
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 20] = [
+    let unbuilt: [(&[&str], &[&str]); 19] = [
         (&["status"], &["--output", "toml"]),
         (&["task", "start", "x"], &["--on-behalf-of", "jwt"]),
         (&grant, &["--limit", "max_calls=1"]),

@@ -115,7 +115,7 @@ async fn who_shows_a_certificate_that_is_cut_sees_nothing_more() {
     let broker = Broker::start();
     let eve = broker.channel_as(&broker.operator("eve", &["auditor"]).await).await.unwrap();
     let events = tail(&eve, TailEventsRequest::default()).await;
-    let issued = broker.run(&["audit", "list", "--kind", "identity_recorded"]).ok();
+    let issued = broker.run(&["audit", "list", "--kind", "certificate_recorded"]).ok();
     let issued = issued["events"].as_array().unwrap();
     let own = issued.iter().rfind(|event| event.to_string().contains("eve")).unwrap();
     let certificate = own["detail"].to_string();
