@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod certificate;
+pub mod checkpoint;
 pub mod cut;
 #[cfg(feature = "broker")]
 pub mod decide;

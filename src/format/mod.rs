@@ -1,4 +1,4 @@
-//! What crosses the wire in other people's formats: tokens, certificates, bundles, SPIFFE IDs, join tokens.
+//! What crosses the wire in other people's formats: tokens, certificates, bundles, SPIFFE IDs, join tokens, signed notes.
 //!
 //! Builds and parses, strictly: one value has one text. Holds no private key, reads no clock, and opens
 //! no connection; nothing in a parsed text chooses what is trusted.
@@ -11,6 +11,7 @@ mod foreign;
 pub mod join;
 mod json;
 pub mod jwt;
+pub mod note;
 pub mod spiffe;
 #[cfg(test)]
 pub(crate) mod vectors;
