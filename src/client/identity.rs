@@ -87,6 +87,21 @@ impl Identity {
         std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
     }
 
+    /// Replaces the CAs that the holder of the identity in `dir` trusts, and nothing else.
+    ///
+    /// # Errors
+    /// `Invalid` if the file cannot be written.
+    pub fn trust(dir: &Path, authorities: &[Vec<u8>]) -> Result<(), Error> {
+        let failed = |error: io::Error| {
+            let message = format!("cannot write {}: {error}", dir.join(AUTHORITY).display());
+            Error::new(Code::Invalid, "identity_not_written", message)
+        };
+        let pem: String = authorities.iter().map(|der| armour(der)).collect();
+        let file = durable(dir, &pem).map_err(failed)?;
+        file.persist(dir.join(AUTHORITY)).map_err(|error| failed(error.error))?;
+        std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    }
+
     /// The leaf certificate in DER.
     pub fn certificate(&self) -> &[u8] {
         &self.chain[0]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::agent::{Kind, words};
 use super::digest::Digest;
 use super::error::Error;
-use super::time::{IDENTITY_LIFE, Span, Timestamp};
+use super::time::{AUTHORITY_MARGIN, IDENTITY_LIFE, Span, Timestamp};
 
 /// A signing key, public half; the private half is a sealed blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +128,29 @@ impl Key {
         }
     }
 
+    /// Whether its own certificate ends so soon that it signs no other any more. Other keys do not end by themselves.
+    pub fn is_ending(&self, now: Timestamp) -> bool {
+        self.not_after.is_some_and(|end| now.plus(AUTHORITY_MARGIN) >= end)
+    }
+
+    /// The next moment after `now` at which this key may change what it is good for, its own phase or the one before
+    /// it; none if nothing is to come.
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        let retires_another = self.use_from.plus(self.purpose.longest());
+        let known = self.created_at.plus(IDENTITY_LIFE);
+        let ending = self.not_after.map(|end| end.minus(AUTHORITY_MARGIN));
+        [Some(self.use_from), Some(retires_another), Some(known), ending]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
+    }
+
+    /// Whether everybody who holds an identity got it after this key was made, and with it the key.
+    fn is_known(&self, now: Timestamp) -> bool {
+        now >= self.created_at.plus(IDENTITY_LIFE)
+    }
+
     fn took_over(&self, now: Timestamp) -> bool {
         self.use_from <= now && self.tainted.is_none_or(|tainted| tainted > self.use_from)
     }
@@ -135,6 +158,26 @@ impl Key {
     fn order(&self) -> (Timestamp, Timestamp, &str) {
         (self.use_from, self.created_at, &self.kid)
     }
+}
+
+/// The key that signs for `purpose`: the one that [`Key::phase`] calls used, found in one walk.
+pub fn signer<'a>(keys: impl Iterator<Item = &'a Key>, purpose: Purpose, now: Timestamp) -> Option<&'a Key> {
+    let turns = keys.filter(|key| key.purpose == purpose && key.took_over(now));
+    turns.max_by(|one, other| one.order().cmp(&other.order())).filter(|key| key.tainted.is_none())
+}
+
+/// The authority by which the broker itself is known: of those that are good, the newest that every holder of an
+/// identity has learnt, else the oldest. So an authority that takes over without notice signs for agents at once, and
+/// yet shuts nobody out who knows only the one before.
+pub fn face<'a>(keys: impl Iterator<Item = &'a Key> + Clone, now: Timestamp) -> Option<&'a Key> {
+    let mut good: Vec<&Key> = keys
+        .clone()
+        .filter(|key| key.purpose == Purpose::Authority && !key.is_ending(now))
+        .filter(|key| matches!(key.phase(keys.clone(), now), Phase::Used | Phase::Retiring))
+        .collect();
+    good.sort_by(|one, other| one.order().cmp(&other.order()));
+    let known = good.iter().rev().find(|key| key.is_known(now)).or(good.first()).copied();
+    known.or_else(|| signer(keys, Purpose::Authority, now))
 }
 
 words! { Purpose "purpose": Token = "token", Authority = "authority", Operator = "operator", Log = "log" }
@@ -193,6 +236,56 @@ mod tests {
         let mut keys = [key("a", AT), key("b", AT.plus(Span::hours(1)))];
         keys[1].tainted = Some(AT.plus(Span::minutes(5)));
         assert_eq!(phases(&keys, AT.plus(Span::hours(2))), ["used", "tainted"]);
+    }
+
+    #[test]
+    fn the_signer_is_the_key_that_is_used() {
+        let times = [0, 10, 20, 30].map(|minutes| AT.plus(Span::minutes(minutes)));
+        let lives: Vec<_> =
+            times.iter().flat_map(|from| [None, Some(AT), Some(*from), Some(times[2])].map(|at| (*from, at))).collect();
+        let count = lives.len();
+        for all in 0..count.pow(3) {
+            let [one, other, third] = [all, all / count, all / count / count].map(|at| &lives[at % count]);
+            let made =
+                |kid, (from, tainted): &(Timestamp, Option<Timestamp>)| Key { tainted: *tainted, ..key(kid, *from) };
+            let keys = [made("a", one), made("b", other), made("c", third)];
+            for now in times {
+                let used = keys.iter().filter(|key| key.phase(keys.iter(), now) == Phase::Used);
+                let used: Vec<_> = used.map(|key| &key.kid).collect();
+                let signs: Vec<_> = signer(keys.iter(), Purpose::Token, now).map(|key| &key.kid).into_iter().collect();
+                assert_eq!(used, signs, "{keys:?} at {now}");
+            }
+        }
+    }
+
+    fn authority(kid: &str, created_at: Timestamp, use_from: Timestamp) -> Key {
+        let not_after = Some(created_at.plus(Span::hours(365 * 24)));
+        Key { purpose: Purpose::Authority, created_at, not_after, ..key(kid, use_from) }
+    }
+
+    #[test]
+    fn the_broker_is_known_by_an_authority_that_all_have_learnt() {
+        let hours = |hours| AT.plus(Span::hours(hours));
+        let by = |keys: &[Key], at| face(keys.iter(), at).map(|key| key.kid.clone()).unwrap();
+        let instant = Span::millis(1);
+        // Without notice: the old one for a day, though the new one signs.
+        let mut keys = vec![authority("a", AT, AT), authority("b", hours(30), hours(30))];
+        assert_eq!(
+            (by(&keys, AT), by(&keys, hours(30)), by(&keys, hours(54).minus(instant))),
+            ("a".into(), "a".into(), "a".into())
+        );
+        assert_eq!(by(&keys, hours(54)), "b");
+        // A tainted one is nobody's face.
+        keys[0].tainted = Some(hours(31));
+        assert_eq!(by(&keys, hours(31)), "b");
+        // With notice: the new one from the moment that it signs.
+        let keys = [authority("a", AT, AT), authority("b", hours(30), hours(54))];
+        assert_eq!((by(&keys, hours(54).minus(instant)), by(&keys, hours(54))), ("a".into(), "b".into()));
+        // One that is about to end gives way, known or not.
+        let end = hours(365 * 24);
+        let keys = [authority("a", AT, AT), authority("b", end.minus(Span::hours(2)), end.minus(Span::hours(2)))];
+        assert_eq!(by(&keys, end.minus(AUTHORITY_MARGIN).minus(instant)), "a");
+        assert_eq!(by(&keys, end.minus(AUTHORITY_MARGIN)), "b");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::digest::Digest;
 use super::event::Origin;
 use super::grant::{Grant, GrantState, LiveToken, Status, Task};
 use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
-use super::key::{Key, Phase, Purpose};
+use super::key::{self, Key, Phase, Purpose};
 use super::name::Name;
 use super::state::{Delta, Remembered, RequestKey, State};
 use super::time::Timestamp;
@@ -336,7 +336,19 @@ impl<'a> View<'a> {
 
     /// The key that signs for a purpose.
     pub fn signer(&self, purpose: Purpose, now: Timestamp) -> Option<&'a Key> {
-        self.keys().find(|key| key.purpose == purpose && self.phase(key, now) == Phase::Used)
+        key::signer(self.keys(), purpose, now)
+    }
+
+    /// The authority that signs a certificate of this kind of party now: for the broker's own listeners, the one by
+    /// which it is known.
+    pub fn authority(&self, kind: Kind, now: Timestamp) -> Option<&'a Key> {
+        match kind {
+            Kind::Server => {
+                let keys: Vec<&Key> = self.keys().collect();
+                key::face(keys.into_iter(), now)
+            }
+            Kind::Agent | Kind::Operator => self.signer(Purpose::of(kind), now),
+        }
     }
 
     /// Whether everything under a key is refused.

@@ -9,7 +9,6 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, CutCounts, Revocation};
 use crate::domain::grant::{Grant, Link};
 use crate::domain::id::{CertificateId, GrantId, RevocationId};
-use crate::domain::key::Purpose;
 use crate::domain::name::Line;
 use crate::domain::prepared::Prepared;
 
@@ -162,8 +161,8 @@ fn is_for_this_grant_alone(ctx: &Context<'_>, new: &Certificate) -> Result<(), E
 
 /// A certificate is built before the turn: if the authority has changed since, it is built again.
 pub(super) fn signed_by_the_signer(ctx: &Context<'_>, certificate: &Certificate) -> Result<(), Error> {
-    let signer = ctx.signer(Purpose::of(certificate.kind))?;
-    if signer.kid == certificate.authority {
+    let signer = ctx.view.authority(certificate.kind, ctx.now);
+    if signer.is_some_and(|signer| signer.kid == certificate.authority) {
         return Ok(());
     }
     Err(Error::new(Code::Unavailable, "authority_changed", "the authority changed just now; try again"))

@@ -8,8 +8,10 @@ use crate::domain::event::Body;
 use crate::domain::key::{Key, Phase, Purpose};
 use crate::domain::name::Line;
 use crate::domain::policy::Right;
+use crate::domain::time::{Span, Timestamp};
 
-/// The first key of a purpose, made by the broker for itself.
+/// The key of a purpose that nobody signs for: the first, or after an authority that is over. Made by the broker for
+/// itself.
 #[derive(Debug)]
 pub struct AddKey {
     /// Its public half.
@@ -53,7 +55,8 @@ impl Decide for AddKey {
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<()>, Error> {
         broker_only(ctx)?;
-        if ctx.view.signer(self.key.purpose, ctx.now).is_some() {
+        let signer = ctx.view.signer(self.key.purpose, ctx.now);
+        if signer.is_some_and(|signer| !signer.is_ending(ctx.now)) {
             return Err(conflict("key_exists", format!("a {} key is in use already", self.key.purpose)));
         }
         let key = in_use_now(ctx, &self.key)?;
@@ -123,7 +126,10 @@ fn in_use_now(ctx: &Context<'_>, key: &Key) -> Result<Key, Error> {
     if ctx.view.key(&key.kid).is_some() {
         return Err(conflict("key_exists", format!("key `{}` is known already", key.kid)));
     }
-    Ok(Key { use_from: ctx.now, tainted: None, ..key.clone() })
+    // Two of one moment, which lasts while the clock is behind: the later one is to take over, not the greater id.
+    let others = ctx.view.keys().filter(|other| other.purpose == key.purpose);
+    let created_at = others.map(|other| other.created_at.plus(Span::millis(1))).fold(ctx.now, Timestamp::max);
+    Ok(Key { created_at, use_from: ctx.now, tainted: None, ..key.clone() })
 }
 
 fn extent(ctx: &Context<'_>, key: &Key) -> Tainted {
