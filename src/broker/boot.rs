@@ -82,8 +82,18 @@ async fn begin(ledger: &Ledger, trust_domain: TrustDomain, issuer: Audience) -> 
 
 async fn ensure_key(ledger: &Ledger, purpose: Purpose, master: &MasterKey, origin: &Origin) -> Result<(), Error> {
     let now = ledger.now();
-    if ledger.view(|view| view.signer(purpose, now).is_some()) {
+    let (signs, over) = ledger.view(|view| {
+        let signer = view.signer(purpose, now);
+        (signer.is_some_and(|key| !key.is_ending(now)), signer.map(|key| (key.kid.clone(), key.not_after)))
+    });
+    if signs {
         return Ok(());
+    }
+    if let Some((kid, Some(end))) = over {
+        // Nothing that it signed outlives it: a new one takes nothing away.
+        let message =
+            "the certificate authority is over: a new one takes its place, and everybody under it enrolls again";
+        tracing::warn!(%purpose, kid, %end, "{message}");
     }
     let (key, sealed) = crate::sign::generate(purpose, master, origin, ledger.now())?;
     let blobs = vec![(key.sealed, sealed)];

@@ -1,6 +1,6 @@
 //! Certificates under a grant: for a key that the holder made, saying what the decision will record.
 
-use super::identity::{BACKDATE, Issued};
+use super::identity::{BACKDATE, Issued, is_of_a_change};
 use super::{Asked, Broker};
 use crate::domain::agent::Kind;
 use crate::domain::certificate::Certificate;
@@ -31,10 +31,16 @@ impl Broker {
         // What it says is needed to build it; whether it may be issued is decided again in the turn.
         let terms = self.peek(asked, &CertificateTerms { grant })?;
         may_have(&self.ledger.view(|view| view.spiffe_id(Kind::Agent, &terms.grant.agent)))?;
-        let (new, unsigned) = self.build_under(terms, spki)?;
-        match self.submit_once(asked, IssueCertificate { new }, idempotency).await? {
-            CertificateAnswer::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
-            CertificateAnswer::Again(kept) => self.handed_over(kept),
+        let attempt = async |terms| {
+            let (new, unsigned) = self.build_under(terms, spki)?;
+            match self.submit_once(asked, IssueCertificate { new }, idempotency.clone()).await? {
+                CertificateAnswer::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
+                CertificateAnswer::Again(kept) => self.handed_over(kept),
+            }
+        };
+        match attempt(terms).await {
+            Err(error) if is_of_a_change(&error) => attempt(self.peek(asked, &CertificateTerms { grant })?).await,
+            outcome => outcome,
         }
     }
 
@@ -64,6 +70,6 @@ impl Broker {
             not_after: start.plus(IDENTITY_LIFE).min(ends).min(last),
             under: Some(&UnderGrant { aud: grant.audience.clone(), claims }),
         };
-        self.keys.current().ring.prepare(&authority, wanted)
+        self.keys.holding(&authority, &self.ledger, &self.origin)?.ring.prepare(&authority, wanted)
     }
 }

@@ -7,7 +7,6 @@ use crate::domain::decide::{Caller, Enroll, Enrolled, KeepSigned, RecordOwn, Ren
 use crate::domain::entropy::Entropy;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::CertificateId;
-use crate::domain::key::Purpose;
 use crate::domain::name::Name;
 use crate::domain::prepared::Prepared;
 use crate::domain::time::{AUTHORITY_MARGIN, IDENTITY_LIFE, Span, Timestamp};
@@ -63,11 +62,17 @@ impl Broker {
             Error::new(Code::Unauthenticated, "join_refused", "the join token is not valid here; ask for a new one")
         })?;
         may_have(&self.ledger.view(|view| view.spiffe_id(kind, &name)))?;
-        let (identity, unsigned) = self.build(kind, &name, spki, &[])?;
-        let command = Enroll { join: token.id, secret_hash: token.secret_hash(), wanted, new: identity };
-        match self.submit(asked, command).await? {
-            Enrolled::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
-            Enrolled::Again(identity) => self.handed_over(identity),
+        let attempt = async || {
+            let (identity, unsigned) = self.build(kind, &name, spki, &[])?;
+            let command = Enroll { join: token.id, secret_hash: token.secret_hash(), wanted, new: identity };
+            match self.submit(asked, command).await? {
+                Enrolled::Sign(recorded) => self.finish(asked, recorded, unsigned).await,
+                Enrolled::Again(identity) => self.handed_over(identity),
+            }
+        };
+        match attempt().await {
+            Err(error) if is_of_a_change(&error) => attempt().await,
+            outcome => outcome,
         }
     }
 
@@ -93,9 +98,15 @@ impl Broker {
             }
         };
         may_have(&self.ledger.view(|view| view.spiffe_id(kind, name)))?;
-        let (identity, unsigned) = self.build(kind, name, spki, &[])?;
-        let recorded = self.submit(asked, RenewIdentity { new: identity }).await?;
-        self.finish(asked, recorded, unsigned).await
+        let attempt = async || {
+            let (identity, unsigned) = self.build(kind, name, spki, &[])?;
+            let recorded = self.submit(asked, RenewIdentity { new: identity }).await?;
+            self.finish(asked, recorded, unsigned).await
+        };
+        match attempt().await {
+            Err(error) if is_of_a_change(&error) => attempt().await,
+            outcome => outcome,
+        }
     }
 
     /// An identity for the broker's own listeners, or for an operator that its administrator names.
@@ -104,9 +115,15 @@ impl Broker {
     /// It could not be recorded or signed.
     pub async fn own_identity(&self, own: OwnIdentity) -> Result<Issued, Error> {
         let asked = Asked::broker(own.why);
-        let (identity, unsigned) = self.build(own.kind, &own.name, &own.spki, &own.names)?;
-        let recorded = self.submit(&asked, RecordOwn { new: identity }).await?;
-        self.finish(&asked, recorded, unsigned).await
+        let attempt = async || {
+            let (identity, unsigned) = self.build(own.kind, &own.name, &own.spki, &own.names)?;
+            let recorded = self.submit(&asked, RecordOwn { new: identity }).await?;
+            self.finish(&asked, recorded, unsigned).await
+        };
+        match attempt().await {
+            Err(error) if is_of_a_change(&error) => attempt().await,
+            outcome => outcome,
+        }
     }
 
     fn build(&self, kind: Kind, name: &Name, spki: &[u8], names: &[String]) -> Result<(Certificate, Unsigned), Error> {
@@ -121,17 +138,15 @@ impl Broker {
             let why = "the log is a day ahead of the clock; nothing is issued until the clock is set right";
             return Err(Error::new(Code::Unavailable, "clock_behind", why));
         }
-        self.keys
-            .current()
-            .ring
-            .prepare(&authority, Wanted { id, kind, name, spki, names, not_before, not_after, under: None })
+        let keys = self.keys.holding(&authority, &self.ledger, &self.origin)?;
+        keys.ring.prepare(&authority, Wanted { id, kind, name, spki, names, not_before, not_after, under: None })
     }
 
     /// The authority that signs for this kind of party, and its end. It stops signing a while before that.
     pub(super) fn signing_authority(&self, kind: Kind) -> Result<(String, Timestamp), Error> {
         let now = self.ledger.now();
         let signer = self.ledger.view(|view| {
-            let key = view.signer(Purpose::of(kind), now)?;
+            let key = view.authority(kind, now)?;
             Some((key.kid.clone(), key.not_after?))
         });
         let (kid, ends) = signer.ok_or_else(|| {
@@ -152,7 +167,13 @@ impl Broker {
     ) -> Result<Issued, Error> {
         let id = recorded.get().id;
         Point::BeforeSigning.reached();
-        let der = self.keys.current().ring.sign_certificate(recorded, unsigned)?;
+        let authority = &recorded.get().authority;
+        let keys = self.keys.holding(authority, &self.ledger, &self.origin)?;
+        if self.ledger.view(|view| view.is_tainted(authority)) {
+            let message = format!("the authority of certificate `{id}` was tainted just now; try again");
+            return Err(Error::new(Code::Unavailable, "key_tainted", message));
+        }
+        let der = keys.ring.sign_certificate(recorded, unsigned)?;
         Point::Signed.reached();
         let broker = Asked { caller: Caller::Broker, request_id: asked.request_id.clone() };
         let kept = self.submit(&broker, KeepSigned { id, der }).await?;
@@ -165,4 +186,9 @@ impl Broker {
         let der = der.ok_or_else(|| Error::new(Code::Internal, "not_kept", "the certificate was not kept"))?;
         Ok(Issued { identity, der, spiffe_id })
     }
+}
+
+/// Whether the authority changed between building a certificate and keeping it: built again, it is good.
+pub(super) fn is_of_a_change(error: &Error) -> bool {
+    matches!(error.reason, "authority_changed" | "key_tainted")
 }

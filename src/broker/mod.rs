@@ -10,6 +10,7 @@ mod live;
 mod read;
 mod signed;
 mod token;
+mod trust;
 mod why;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,6 +21,7 @@ pub use identity::{Issued, OwnIdentity};
 pub use live::Live;
 pub use read::{EventFilter, Found};
 pub use token::{Checked, SignedToken};
+pub use trust::Ending;
 pub use why::Provenance;
 
 use crate::domain::decide::{Caller, Context, Decide};

@@ -4,7 +4,7 @@ use super::signed::Found;
 use super::{Asked, Broker};
 use crate::domain::decide::{Caller, TokenAnswer, judge};
 use crate::domain::digest::Digest;
-use crate::domain::error::Error;
+use crate::domain::error::{Code, Error};
 use crate::domain::grant::{Credential, Token};
 use crate::domain::id::TokenId;
 use crate::domain::prepared::Prepared;
@@ -47,7 +47,13 @@ impl Broker {
         Point::BeforeSigning.reached();
         let (id, expires_at) = (recorded.get().id, recorded.get().expires_at);
         let domain = &self.origin.trust_domain;
-        let token = self.keys.current().ring.sign_token(recorded, |token| jwt::signing_input(token, domain))?;
+        let kid = &recorded.get().kid;
+        let keys = self.keys.holding(kid, &self.ledger, &self.origin)?;
+        if self.ledger.view(|view| view.is_tainted(kid)) {
+            let message = format!("the key of token `{id}` was tainted just now; ask for a new one");
+            return Err(Error::new(Code::Unavailable, "key_tainted", message));
+        }
+        let token = keys.ring.sign_token(recorded, |token| jwt::signing_input(token, domain))?;
         Point::Signed.reached();
         Ok(SignedToken { id, token, expires_at })
     }

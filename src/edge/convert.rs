@@ -7,6 +7,7 @@ use crate::domain::error::Error;
 use crate::domain::grant::{Grant, GrantState, Task};
 use crate::domain::name::{Audience, Line, TrustDomain};
 use crate::domain::time::Span;
+use crate::format::spiffe::SpiffeId;
 use crate::wire::v1;
 
 /// A line of text, naming its field if it is not one.
@@ -33,7 +34,7 @@ pub(super) fn agent(agent: &Agent, domain: &TrustDomain) -> v1::Agent {
     v1::Agent {
         id: agent.id.to_string(),
         name: agent.name.to_string(),
-        spiffe_id: format!("spiffe://{domain}/{}/{}", Kind::Agent, agent.name),
+        spiffe_id: SpiffeId::of(domain, Kind::Agent, &agent.name).to_string(),
         owner: agent.owner.to_string(),
         purpose: agent.purpose.to_string(),
         status: agent.status.to_string(),

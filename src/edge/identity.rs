@@ -130,7 +130,7 @@ impl Edge {
         let authorities = self.0.authorities();
         v1::EnrollResponse {
             certificate: der,
-            authority: authorities.first().cloned().unwrap_or_default(),
+            authority: self.0.authority(),
             authorities,
             issuer: self.issuer(&identity.authority),
             spiffe_id,

@@ -20,7 +20,9 @@ pub use clock::{Clock, Reading, SystemClock};
 pub use job::Request;
 pub use seed::Seeds;
 
+use crate::domain::checkpoint::Checkpoint;
 use crate::domain::decide::{Caller, Decide};
+use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Entry};
 use crate::domain::fold::fold;
@@ -167,6 +169,14 @@ impl Ledger {
         self.shared.size.subscribe()
     }
 
+    /// The durable head of the log, to be signed; none before the log has begun.
+    pub fn durable_head(&self) -> Option<Prepared<Checkpoint>> {
+        let memory = self.shared.read();
+        let origin = Checkpoint::name_of(View::of(&memory.state).origin()?);
+        let (size, root) = (memory.frontier.size(), Digest(memory.frontier.root().0));
+        Some(Prepared::recorded(Checkpoint { origin, size, root }))
+    }
+
     /// The time to decide by: the wall clock while it is believed, never before the last batch, and never back.
     pub fn now(&self) -> Timestamp {
         self.moment().now
@@ -215,7 +225,7 @@ impl Ledger {
     ///
     /// # Errors
     /// It is missing or damaged.
-    pub fn blob(&self, digest: crate::domain::digest::Digest) -> Result<Vec<u8>, Error> {
+    pub fn blob(&self, digest: Digest) -> Result<Vec<u8>, Error> {
         let found = self.shared.reader.blob(digest).map_err(|error| unreadable(&error))?;
         found.ok_or_else(|| unreadable(&damaged(format!("blob {digest} is missing"))))
     }

@@ -10,6 +10,7 @@ use crate::domain::id::CertificateId;
 use crate::domain::name::Name;
 use crate::domain::prepared::Prepared;
 use crate::domain::time::Timestamp;
+use crate::format::spiffe::SpiffeId;
 use crate::format::x509::{self, Issuer, Plan, Profile, UnderGrant};
 
 /// Bytes that signing adds, at most: two headers, the algorithm, an ECDSA P-256 signature.
@@ -54,7 +55,7 @@ impl KeyRing {
         let Wanted { id, kind, name, spki, names, not_before, not_after, under } = wanted;
         let plan = Plan {
             profile: if under.is_some() { Profile::grant() } else { Profile::of(kind) },
-            spiffe_id: format!("spiffe://{}/{kind}/{name}", self.trust_domain),
+            spiffe_id: SpiffeId::of(&self.trust_domain, kind, name).to_string(),
             names: names.to_vec(),
             spki: spki.to_vec(),
             id,

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{EcdsaKeyPair, Ed25519KeyPair};
+use ring::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 
 use super::key::{self, Pair};
 use super::{MasterKey, internal, random, seal};
+use crate::domain::checkpoint::Checkpoint;
 use crate::domain::error::Error;
 use crate::domain::event::Origin;
 use crate::domain::grant::Token;
 use crate::domain::key::Key;
 use crate::domain::name::TrustDomain;
 use crate::domain::prepared::Prepared;
+use crate::format::note::{self, VerifierKey};
 use crate::format::x509;
 
 /// Keys, opened once. `Debug` names them and shows none.
@@ -67,7 +69,7 @@ impl KeyRing {
     ) -> Result<String, Error> {
         let token = token.into_inner();
         let pair = self.tokens.get(&token.kid).ok_or_else(|| {
-            let other = if self.authorities.contains_key(&token.kid) { "is not for tokens" } else { "is not here" };
+            let other = if self.holds(&token.kid) { "is not for tokens" } else { "is not here" };
             internal("token_key", format!("token `{}` cannot be signed: key `{}` {other}", token.id, token.kid))
         })?;
         let mut input = signing_input(&token);
@@ -76,6 +78,23 @@ impl KeyRing {
         input.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut input);
         Ok(input)
+    }
+
+    /// Signs the log's head with the log key `kid`: a checkpoint, as a signed note under the log's name.
+    ///
+    /// # Errors
+    /// There is no such key, or it is not for the log.
+    pub fn sign_checkpoint(&self, kid: &str, recorded: Prepared<Checkpoint>) -> Result<String, Error> {
+        let pair = self.logs.get(kid).ok_or_else(|| internal("log_key", format!("log key `{kid}` is not here")))?;
+        let checkpoint = recorded.into_inner();
+        let text = note::text(&checkpoint);
+        let key = VerifierKey::new(&checkpoint.origin, pair.public_key().as_ref())?;
+        Ok(key.note(&text, pair.sign(text.as_bytes()).as_ref()))
+    }
+
+    /// Whether the key is here, for whatever purpose.
+    pub fn holds(&self, kid: &str) -> bool {
+        self.tokens.contains_key(kid) || self.authorities.contains_key(kid) || self.logs.contains_key(kid)
     }
 
     pub(super) fn authority(&self, kid: &str) -> Result<&Authority, Error> {
