@@ -4,12 +4,14 @@
 
 mod activity;
 mod certificate;
+pub mod clients;
 mod config;
 pub mod connection;
 mod data;
 mod file;
 mod harden;
 mod init;
+mod keys;
 pub mod listen;
 mod log;
 mod metrics;
@@ -31,7 +33,6 @@ pub use init::{Init, Made, init};
 pub use log::{begin as begin_log, set as set_log};
 
 use anyhow::Context as _;
-use rustls_pki_types::CertificateDer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -123,10 +124,11 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let until = certificate.until;
     let identity = tls::ServerIdentity::new(certificate.chain, certificate.key)?;
     let pages = PageIdentity::new(Arc::clone(&identity), certificate::given(&config, broker.ledger().wall())?);
-    let authorities: Vec<_> = broker.trust().0.into_iter().map(CertificateDer::from).collect();
+    let roots = Arc::clone(&broker);
+    let clients = clients::Clients::following(move || roots.roots())?;
     let stop = watch::Sender::new(false);
     let time = Arc::new(tls::LedgerTime(Arc::clone(broker.ledger())));
-    let grpc = Listener::new(grpc, tls::grpc(Arc::clone(&identity), authorities, time)?)?.named("grpc");
+    let grpc = Listener::new(grpc, tls::grpc_for(Arc::clone(&identity), clients, time)?)?.named("grpc");
     let http = Listener::new(http, tls::https(Arc::<PageIdentity>::clone(&pages))?)?.named("https");
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -149,8 +151,8 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     listeners.spawn(async { http.await.map_err(|error| error.to_string()) });
     let told_ready = Ready::of(&config, &mode, at);
     let (config, running) = watch::channel(config);
-    let identity = (identity, until);
-    let upkeep = Upkeep { broker: Arc::clone(&broker), mode, config, identity, pages, at, hangup };
+    let (identity, health_told) = ((identity, until), health.clone());
+    let upkeep = Upkeep { broker: Arc::clone(&broker), mode, config, identity, pages, at, hangup, health: health_told };
     let upkeep = task::spawn(upkeep.run());
     let tidy = task::spawn(metrics::tidy(exporter));
     ready(&told_ready);
@@ -161,9 +163,9 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
             Some(Error::new(Code::Internal, "listener_ended", format!("a listener ended by itself: {ended:?}")))
         }
     };
+    upkeep.abort();
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     stop.send_replace(true);
-    upkeep.abort();
     tidy.abort();
     let finished = async { while listeners.join_next().await.is_some() {} };
     let settled = async {

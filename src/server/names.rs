@@ -48,7 +48,11 @@ pub(super) async fn issue(broker: &Broker, names: &[String], at: [SocketAddr; 2]
     let own = OwnIdentity { kind: Kind::Server, name: NODE.parse()?, spki, names, why: "listeners" };
     let issued = broker.own_identity(own).await?;
     metrics::certified(issued.identity.not_after);
-    let chain = vec![CertificateDer::from(issued.der), CertificateDer::from(broker.authority())];
+    let authority = broker.ledger().view(|view| {
+        let authority = view.key(&issued.identity.authority);
+        authority.and_then(|key| key.certificate.clone()).unwrap_or_default()
+    });
+    let chain = vec![CertificateDer::from(issued.der), CertificateDer::from(authority)];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
     let key = key.map_err(|error| {
         Error::new(Code::Internal, "server_key", format!("the listeners' key was not read: {error}"))

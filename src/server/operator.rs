@@ -61,16 +61,20 @@ pub(super) async fn give(
 /// Whether `directory` holds an identity of this operator that this broker still accepts at `then`.
 pub(super) fn is_good(broker: &Broker, name: &Name, directory: &Path, then: Timestamp) -> bool {
     let Ok(identity) = Identity::load(directory) else { return false };
-    let ours = trusts(&identity, broker);
+    let signer = broker.authority();
+    let ours = identity.authorities().iter().any(|ca| ca.as_ref() == signer.as_slice());
     let Ok((Kind::Operator, presenter)) = mtls::present(identity.certificate(), &broker.origin().trust_domain) else {
         return false;
     };
     ours && presenter.name == *name && broker.ledger().view(|view| presentable(&view, &presenter, then).is_ok())
 }
 
-fn trusts(identity: &Identity, broker: &Broker) -> bool {
-    let ours = broker.authorities();
-    identity.authorities().iter().any(|ca| ours.iter().any(|our| our == ca.as_ref()))
+/// Whether an identity knows this broker by an authority that it has, or ever had.
+fn is_of(identity: &Identity, broker: &Broker) -> bool {
+    broker.ledger().view(|view| {
+        let ours = |ca: &[u8]| view.keys().any(|key| key.certificate.as_deref() == Some(ca));
+        identity.authorities().iter().any(|ca| ours(ca.as_ref()))
+    })
 }
 
 /// Refuses to write over an identity that is not this operator's of this broker: nobody could bring it back.
@@ -78,7 +82,7 @@ pub(super) fn may_replace(broker: &Broker, name: &Name, directory: &Path) -> Res
     let whose = Identity::load(directory).ok().filter(|identity| {
         let presented = mtls::present(identity.certificate(), &broker.origin().trust_domain);
         let same = presented.is_ok_and(|(kind, presenter)| kind == Kind::Operator && presenter.name == *name);
-        same && trusts(&identity, broker)
+        same && is_of(&identity, broker)
     });
     if whose.is_some() || !directory.join("cert.pem").exists() {
         return Ok(());

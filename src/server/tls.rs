@@ -8,13 +8,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
+use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
+use super::clients;
 use crate::domain::error::{Code, Error};
 use crate::ledger::Ledger;
 
@@ -31,6 +33,12 @@ impl ServerIdentity {
     /// If the chain lacks its CA, which a joining agent pins, or the key is not the leaf's.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Arc<Self>, Error> {
         Ok(Arc::new(Self { current: RwLock::new(certified(chain, key)?) }))
+    }
+
+    /// The authority (DER) that its chain ends in.
+    pub fn authority(&self) -> Vec<u8> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.cert.last().map(|der| der.to_vec()).unwrap_or_default()
     }
 
     /// Presents another certificate from the next handshake on; after an error, still the old one.
@@ -76,14 +84,18 @@ pub fn grpc(
     authorities: Vec<CertificateDer<'static>>,
     time: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let mut roots = RootCertStore::empty();
-    for authority in authorities {
-        roots.add(authority).map_err(|error| unusable("the CA certificate", &error))?;
-    }
-    let clients = WebPkiClientVerifier::builder_with_provider(roots.into(), provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| unusable("the CA certificate", &error))?;
+    grpc_for(identity, clients::under(authorities.into_iter().map(|der| der.to_vec()).collect())?, time)
+}
+
+/// The same, with client certificates checked by `clients`.
+///
+/// # Errors
+/// If the TLS library refuses its own protocol versions.
+pub fn grpc_for(
+    identity: Arc<ServerIdentity>,
+    clients: Arc<dyn ClientCertVerifier>,
+    time: Arc<dyn TimeProvider>,
+) -> Result<Arc<ServerConfig>, Error> {
     let mut config = builder()?.with_client_cert_verifier(clients).with_cert_resolver(identity);
     config.time_provider = time;
     Ok(unresumable(config, &[b"h2"]))
@@ -122,7 +134,7 @@ fn builder() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, Error> {
 }
 
 /// Named, never the process default: a dependency that turns on a second provider must not decide.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 

@@ -1,26 +1,24 @@
-//! What is done beside the requests: certificates are renewed long before they end, and on SIGHUP the configuration
-//! is read again. One task does both, so that neither undoes the other.
+//! What is done beside the requests: certificates are renewed long before they end and when their keys change, and
+//! on SIGHUP the configuration is read again. One task does all, so that neither undoes the other.
 
 use std::future::pending;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tonic_health::server::HealthReporter;
 
 use super::certificate::{self, PageIdentity};
+use super::keys::{Follower, LOOK};
 use super::tls::ServerIdentity;
 use super::{Config, Mode, log, metrics, names, operator};
 use crate::broker::Broker;
 use crate::domain::error::Error;
 use crate::domain::time::{IDENTITY_LIFE, Span, Timestamp};
-
-/// How often identities are looked at.
-const EVERY: Duration = Duration::from_secs(600);
 
 /// What is kept up.
 pub(super) struct Upkeep {
@@ -35,14 +33,24 @@ pub(super) struct Upkeep {
     pub at: [SocketAddr; 2],
     /// SIGHUP; a development broker has no configuration to read again.
     pub hangup: Option<Signal>,
+    /// Whom the gRPC health service asks.
+    pub health: HealthReporter,
 }
 
 impl Upkeep {
     /// Keeps it up until it is dropped.
     pub(super) async fn run(mut self) {
+        let mut keys = Follower::of(&self.broker);
         loop {
+            // A panic ends this round, not those to come.
+            match AssertUnwindSafe(self.renew()).catch_unwind().await {
+                Ok(Some(revision)) => self.broker.keys_shown(revision),
+                Ok(None) => {}
+                Err(_) => tracing::error!("the upkeep broke off; it goes on in {} s", LOOK.as_secs()),
+            }
+            keys.tell(&self.health).await;
             let asked = tokio::select! {
-                () = tokio::time::sleep(EVERY) => false,
+                () = keys.changed() => false,
                 // Signals that come while one is handled are one more.
                 () = told(&mut self.hangup) => true,
             };
@@ -57,10 +65,6 @@ impl Upkeep {
                         tracing::error!(%error, "the configuration was not read again; the old one stays");
                     }
                 }
-            }
-            // A panic ends this round, not those to come.
-            if AssertUnwindSafe(self.renew()).catch_unwind().await.is_err() {
-                tracing::error!("the upkeep broke off; it goes on in {} s", EVERY.as_secs());
             }
         }
     }
@@ -81,9 +85,13 @@ impl Upkeep {
         Ok(kept)
     }
 
-    async fn renew(&mut self) {
+    /// Brings up to date what hangs on time and on the keys: the revision of the keys that is shown then.
+    async fn renew(&mut self) -> Option<u64> {
+        let broker = &self.broker;
+        let revision = broker.refresh_keys().inspect_err(|error| tracing::error!(%error, "the keys were not opened"));
         let half = Span::millis(IDENTITY_LIFE.as_millis() / 2);
-        if self.identity.1 <= self.broker.ledger().now().plus(half) {
+        let fresh = self.identity.1 > broker.ledger().now().plus(half);
+        if !fresh || self.identity.0.authority() != broker.authority() {
             let names = self.config.borrow().names.clone();
             if let Err(error) = self.present(&names).await {
                 tracing::error!(%error, "the listeners' certificate was not renewed");
@@ -94,6 +102,7 @@ impl Upkeep {
         {
             tracing::error!(%error, "the development operator's certificate was not renewed");
         }
+        revision.ok()
     }
 
     /// Presents a new certificate from the next handshake on.
