@@ -15,6 +15,7 @@ mod enroll;
 mod field;
 mod grant;
 mod init;
+mod keys;
 mod man;
 mod operator;
 mod progress;
@@ -108,6 +109,9 @@ enum Command {
     /// Explain where an id comes from
     #[command(after_help = "Example:\n  belay why tok_01m826b20ged4sa18zrmrkb2kr")]
     Why(why::Command),
+    /// List, rotate and taint the keys that the broker signs with
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Print the manual, or write all its pages
     #[command(after_help = "Example:\n  belay man --out ~/.local/share/man/man1")]
     Man(man::Command),
@@ -165,6 +169,7 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Authorize(call) => wait(call.run(global)),
         Command::Revoke(revoke) => wait(revoke.run(global)),
         Command::Audit(audit) => wait(audit.run(global)),
+        Command::Keys(keys) => wait(keys.run(global)),
         Command::Why(why) => wait(why.run(global)),
     }
 }

@@ -35,6 +35,7 @@ fn document(status: &GetStatusResponse) -> Value {
             "leases": live.leases,
         },
         "checkpoint": { "size": checkpoint.size, "root": checkpoint.root },
+        "authority_ends_at": status.authority_ends_at,
     })
 }
 
@@ -49,6 +50,7 @@ fn table(status: &GetStatusResponse) -> String {
         ("version", &status.version),
         ("store", &status.store),
         ("live", &counts),
+        ("authority ends", &status.authority_ends_at),
         ("log size", &checkpoint.size.to_string()),
         ("log root", &checkpoint.root),
     ])

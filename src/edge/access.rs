@@ -72,7 +72,7 @@ const fn to_holders(row: Row) -> Row {
 pub const ACCESS: &[Row] = {
     use Agents::{Active, Any, No};
     use Operators::With;
-    use Right::{Ask, ManageAgents, ManageOperators, Read, ReadAudit, Revoke, Suspend};
+    use Right::{Ask, ManageAgents, ManageKeys, ManageOperators, Read, ReadAudit, Revoke, Suspend};
     &[
         open("/belay.v1.Identity/Enroll"),
         row("/belay.v1.Identity/Renew", Active, Operators::Any),
@@ -107,6 +107,9 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Audit/Show", No, With(ReadAudit)),
         row("/belay.v1.Audit/Tail", No, With(ReadAudit)),
         row("/belay.v1.Audit/Why", No, With(ReadAudit)),
+        row("/belay.v1.Keys/List", No, With(Read)),
+        row("/belay.v1.Keys/Rotate", No, With(ManageKeys)),
+        row("/belay.v1.Keys/Taint", No, With(Revoke)),
         row("/belay.v1.Status/Get", No, With(Read)),
         to_holders(open("/grpc.health.v1.Health/Check")),
         to_holders(open("/grpc.health.v1.Health/Watch")),

@@ -98,7 +98,14 @@ impl status_server::Status for Edge {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: "1".to_owned(),
             trust_domain: self.0.origin().trust_domain.to_string(),
-            ready: ledger.is_ready(),
+            ready: self.0.is_ready().is_ok(),
+            authority_ends_at: self
+                .0
+                .endings()
+                .iter()
+                .map(|one| one.at)
+                .min()
+                .map_or_else(String::new, |at| at.to_string()),
             store: ledger.store_name().to_owned(),
             seq: size,
             freshness_ms: 0,

@@ -1,4 +1,4 @@
-//! The HTTPS pages that anybody may read: keys, trust bundle, health, measurements.
+//! The HTTPS pages that anybody may read: keys, trust bundle, the log's signed head, health, measurements.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use axum::routing::get;
 
 use super::fault::Place;
 use super::metrics::Scrape;
+use crate::domain::error::Error;
 use crate::domain::key::Purpose;
 use crate::format::bundle;
 
@@ -28,6 +29,7 @@ pub fn pages(scrape: Scrape) -> axum::Router {
         .route("/crl", get(|| async { (StatusCode::NOT_FOUND, NO_CRL) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/checkpoint", get(checkpoint))
         .route("/metrics", get(measurements))
         .layer(axum::middleware::from_fn(contain))
         .with_state(Arc::new(scrape))
@@ -64,10 +66,23 @@ async fn trust_bundle(State(scrape): State<Arc<Scrape>>) -> Response {
 }
 
 async fn ready(State(scrape): State<Arc<Scrape>>) -> Response {
-    match scrape.broker().ledger().check_ready() {
+    match scrape.broker().is_ready() {
         Ok(()) => "ready\n".into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {error}\n", error.reason)).into_response(),
+        Err(error) => unavailable(&error),
     }
+}
+
+/// The log's head, signed: two of them that do not fit together prove that the log was changed.
+async fn checkpoint(State(scrape): State<Arc<Scrape>>) -> Response {
+    match scrape.broker().signed_checkpoint() {
+        Ok(note) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], note)
+            .into_response(),
+        Err(error) => unavailable(&error),
+    }
+}
+
+fn unavailable(error: &Error) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {error}\n", error.reason)).into_response()
 }
 
 fn json(value: &serde_json::Value) -> Response {

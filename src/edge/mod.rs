@@ -9,6 +9,7 @@ pub mod fault;
 mod grants;
 mod http;
 mod identity;
+mod keys;
 mod metrics;
 mod operators;
 mod status;
@@ -87,6 +88,7 @@ pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>, drain: &D
         v1::decisions_server::DecisionsServer<Edge>,
         v1::revocations_server::RevocationsServer<Edge>,
         v1::audit_server::AuditServer<Edge>,
+        v1::keys_server::KeysServer<Edge>,
         v1::status_server::StatusServer<Edge>
     );
     access::guard(routes, Arc::clone(broker), drain.clone())

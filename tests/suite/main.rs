@@ -42,6 +42,8 @@ mod heavy;
 mod idempotency;
 mod identity;
 mod init;
+mod key_listeners;
+mod keys;
 mod lanes;
 mod lineage;
 mod live_counts;

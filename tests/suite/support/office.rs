@@ -21,12 +21,16 @@ pub struct Office {
 impl Office {
     /// A broker over `store`, which is in `directory` beside the master key.
     pub async fn open(store: Box<dyn Store>, directory: &Path) -> Self {
-        let hands = Hands::new();
+        Self::at(store, directory, Hands::new(), 1_000_000).await
+    }
+
+    /// The same, by a clock that the test has, with a snapshot every so many events.
+    pub async fn at(store: Box<dyn Store>, directory: &Path, hands: Arc<Hands>, snapshot_every: u64) -> Self {
         let foundation = Foundation {
             store,
             clock: Arc::clone(&hands) as Arc<dyn Clock>,
-            seeds: Seeds::fixed([3; 32]),
-            snapshot_every: 1_000_000,
+            seeds: Seeds::system(),
+            snapshot_every,
             trust_domain: "example.org".parse().unwrap(),
             issuer: "https://example.org".parse().unwrap(),
             address: "https://127.0.0.1:1".to_owned(),

@@ -85,6 +85,12 @@ impl Broker {
         directory
     }
 
+    /// This broker is the other one from now on, in the same home.
+    pub fn replace(&mut self, mut other: Self) {
+        other._directory = self._directory.take();
+        *self = other;
+    }
+
     /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
