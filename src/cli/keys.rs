@@ -17,7 +17,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  belay keys list -o json")]
     List,
     /// Make a new key: shown to others now, in use after its notice
-    #[command(after_help = "Example:\n  belay keys rotate token\n  belay keys rotate authority --now")]
+    #[command(after_help = "Example:\n  belay keys rotate token")]
     Rotate {
         /// What it signs
         purpose: Purpose,
