@@ -156,7 +156,7 @@ fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let grant = ["grant", "request", "--task", "tsk_1", "--scope", "db:read@a"];
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 19] = [
+    let unbuilt: [(&[&str], &[&str]); 18] = [
         (&["status"], &["--output", "toml"]),
         (&["task", "start", "x"], &["--on-behalf-of", "jwt"]),
         (&grant, &["--limit", "max_calls=1"]),
@@ -175,7 +175,6 @@ fn what_is_not_built_is_refused_by_name() {
         (&[], &["freeze", "list"]),
         (&[], &["policy", "show"]),
         (&["audit"], &["verify"]),
-        (&[], &["keys", "list"]),
     ];
     for (built, not) in unbuilt {
         let mut command = belay(home.path());
