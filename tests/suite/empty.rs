@@ -167,7 +167,7 @@ async fn call(channel: &Channel, rpc: &str, request: Newer) -> Result<(), Refusa
     let mut grpc = tonic::client::Grpc::new(channel.clone());
     grpc.ready().await.unwrap();
     let codec = ProstCodec::<Newer, Whatever>::default();
-    let answer = grpc.unary(request.into_request(), rpc.parse().unwrap(), codec).await;
+    let answer = grpc.server_streaming(request.into_request(), rpc.parse().unwrap(), codec).await;
     answer.map(drop).map_err(Refusal::from)
 }
 
