@@ -82,7 +82,7 @@ pub(super) fn may_replace(broker: &Broker, name: &Name, directory: &Path) -> Res
     let whose = Identity::load(directory).ok().filter(|identity| {
         let presented = mtls::present(identity.certificate(), &broker.origin().trust_domain);
         let same = presented.is_ok_and(|(kind, presenter)| kind == Kind::Operator && presenter.name == *name);
-        same && is_of(&identity, broker)
+        same && is_of(identity, broker)
     });
     if whose.is_some() || !directory.join("cert.pem").exists() {
         return Ok(());

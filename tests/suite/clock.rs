@@ -449,6 +449,7 @@ fn the_clock_may_step_back_under_the_real_binary() {
     ask().ok();
     assert_eq!(broker.run(&["grant", "show", grant]).ok()["grant"]["state"], "revoked");
     let log = std::fs::read_to_string(broker.home.join("serve.log")).unwrap();
-    let told = (log.matches("the clock jumped").count(), log.matches("the clock is believed again").count());
+    let told =
+        (log.matches("\"message\":\"the clock jumped").count(), log.matches("the clock is believed again").count());
     assert_eq!(told, (1, 1), "{log}");
 }

