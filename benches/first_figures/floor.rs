@@ -12,9 +12,9 @@ use rustls::time_provider::DefaultTimeProvider;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::{Request, Response, Status};
 
-use belay::attest::PeerCertificate;
 use belay::client::Identity;
 use belay::edge::LARGEST_REQUEST;
+use belay::server::connection::Info;
 use belay::server::listen::{Listener, bind};
 use belay::server::tls::{self, ServerIdentity};
 use belay::wire::v1;
@@ -52,7 +52,7 @@ impl Floor {
 
 /// Who calls: the floor, too, knows whom it answers.
 fn caller<T>(request: &Request<T>) -> Result<(), Status> {
-    let peer = request.extensions().get::<PeerCertificate>().and_then(|peer| peer.certificate.as_ref());
+    let peer = request.extensions().get::<Info>().and_then(|info| info.peer.certificate.as_ref());
     peer.map(drop).ok_or_else(|| Status::unauthenticated("no certificate"))
 }
 
