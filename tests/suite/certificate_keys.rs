@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use belay::client::identity::request_with;
+use belay::wire::v1;
 use tonic::Code;
 
-use crate::support::calls::{Acting, refused};
+use crate::support::calls::{Acting, enroll, refused};
 use crate::support::process::Broker;
 
 /// A request by the key in this directory.
@@ -83,4 +84,25 @@ async fn a_key_whose_certificate_was_revoked_gets_no_other() {
     let answer = ana.certify(&grant, csr(&certificate), "").await;
     refused("a stolen key", answer, Code::PermissionDenied, "key_revoked", 3);
     ana.certified(&grant, &two.broker.home.join("fresh")).await;
+}
+
+#[tokio::test]
+async fn the_key_of_a_certificate_under_a_grant_becomes_nobodys_identity() {
+    let two = Two::new().await;
+    let (ana, bob) = two.acting().await;
+    let (grant, ..) = ana.granted().await;
+    let certificate = two.broker.home.join("certificate");
+    ana.certified(&grant, &certificate).await;
+    for (what, agent) in [("its holder", &ana), ("another", &bob)] {
+        let request = v1::RenewIdentityRequest { csr: csr(&certificate) };
+        let answer = v1::identity_client::IdentityClient::new(agent.0.clone()).renew(request).await;
+        let refusal = refused(what, answer, Code::PermissionDenied, "key_in_use", 3);
+        assert_eq!(refusal.field.as_deref(), Some("csr"), "{what}");
+    }
+    let (token, nobody) = (two.broker.registered("eve").await, two.broker.channel_of_nobody().await);
+    let answer = enroll(nobody.clone(), &token, csr(&certificate)).await;
+    refused("who joins", answer, Code::PermissionDenied, "key_in_use", 3);
+    // That did not spend the invitation.
+    let (_, fresh) = belay::client::identity::request(None).unwrap();
+    enroll(nobody, &token, fresh).await.unwrap();
 }

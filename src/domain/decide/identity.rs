@@ -86,6 +86,7 @@ impl Decide for Enroll {
                 _ => (Some(earlier), vec![give_up(ctx, earlier)]),
             },
         };
+        is_of_no_grant(ctx, identity)?;
         events.push(Body::CertificateRecorded { certificate: identity.clone(), join: Some(join.id), replaces });
         Ok(Decision::new(events, Enrolled::Sign(Prepared::recorded(identity.clone()))))
     }
@@ -119,6 +120,7 @@ impl Decide for RenewIdentity {
         };
         ctx.presentable(presenter)?;
         may_enroll(ctx, kind, &presenter.name)?;
+        is_of_no_grant(ctx, &self.new)?;
         record(ctx, &self.new, kind, &presenter.name)
     }
 }
@@ -161,6 +163,15 @@ fn may_enroll(ctx: &Context<'_>, kind: Kind, name: &Name) -> Result<(), Error> {
         Kind::Server => false,
     };
     if known { Ok(()) } else { Err(Error::denied("not_active", format!("{kind} `{name}` may not enroll now"))) }
+}
+
+/// Who was handed the key of a certificate under a grant is to do what that grant says, not to be its holder.
+fn is_of_no_grant(ctx: &Context<'_>, identity: &Certificate) -> Result<(), Error> {
+    if ctx.view.certificates_for(&identity.key_hash).iter().all(|known| known.grant.is_none()) {
+        return Ok(());
+    }
+    let why = "the key is that of a certificate under a grant; make a new one for an identity";
+    Err(Error::denied("key_in_use", why).on("csr"))
 }
 
 fn refused(reason: &'static str, message: &str) -> Error {
