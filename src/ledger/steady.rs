@@ -88,6 +88,10 @@ impl Steady {
         match &self.jump {
             None if is_within(step, SKEW) => {
                 let most = boot.less(self.looked).as_millis() / SLEW;
+                // Looks that are close together allow nothing each, and yet something together.
+                if most == 0 {
+                    return;
+                }
                 self.offset += step.clamp(-most, most);
             }
             Some(jump) if is_within(offset.saturating_sub(jump.offset), SKEW) => {

@@ -249,6 +249,18 @@ async fn the_clock_may_step_back_in_many_small_steps_which_are_a_jump_together()
 }
 
 #[tokio::test]
+async fn the_clock_may_step_back_a_little_now_and_then_however_often_it_is_looked_at() {
+    let scene = Scene::new().await;
+    for step in [1500, 1500, -1500, -1500, -1500] {
+        scene.step(step);
+        for _ in 0..20_000 {
+            scene.pass(1);
+            assert!(scene.world.ledger.is_ready(), "{:?}", scene.world.ledger.check_ready());
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_clock_may_step_back_and_calls_are_denied_until_it_is_believed() {
     let directory = tempfile::tempdir().unwrap();
     let office = Office::open(Box::new(store(directory.path())), directory.path()).await;
