@@ -22,7 +22,14 @@ impl<'a> Keys<'a> {
         let left: BTreeMap<String, Spanned<Value>> = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             let why: Vec<_> = error.message().lines().collect();
-            refused(None, format!("line {}{}: {}", line(text, at), key_before(text, at), why.join(", ")))
+            // What the parser says of the text names no value; what is said of a value does.
+            let why = match why.join(", ") {
+                why if why.starts_with("invalid type") || why.starts_with("invalid value") => {
+                    "a number with more than 64 bits".to_owned()
+                }
+                why => why,
+            };
+            refused(None, format!("line {}{}: {why}", line(text, at), key_before(text, at)))
         })?;
         let known = |key: &str| KEYS.iter().any(|(known, _)| *known == key);
         if let Some((key, value)) = left.iter().find(|(key, _)| !known(key)) {
