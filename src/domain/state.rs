@@ -26,11 +26,11 @@ pub struct State {
     pub(super) tree: Tree,
     pub(super) head: u64,
     pub(super) at: Timestamp,
-    pub(super) roots: HashMap<TaskId, Vec<GrantId>>,
+    pub(super) roots: HashMap<TaskId, BTreeSet<GrantId>>,
     pub(super) held: HashMap<Name, BTreeSet<GrantId>>,
-    pub(super) tokens_of: HashMap<GrantId, Vec<TokenId>>,
-    pub(super) certificates_of: HashMap<GrantId, Vec<CertificateId>>,
-    pub(super) keyed: HashMap<Digest, Vec<CertificateId>>,
+    pub(super) tokens_of: HashMap<GrantId, BTreeSet<TokenId>>,
+    pub(super) certificates_of: HashMap<GrantId, BTreeSet<CertificateId>>,
+    pub(super) keyed: HashMap<Digest, BTreeSet<CertificateId>>,
     due: BTreeSet<(Timestamp, Due)>,
 }
 
@@ -222,7 +222,7 @@ impl State {
             if self.tree.get(grant.id).is_none() {
                 self.held.entry(grant.agent.clone()).or_default().insert(grant.id);
                 if grant.parent.is_none() {
-                    self.roots.entry(grant.task).or_default().push(grant.id);
+                    self.roots.entry(grant.task).or_default().insert(grant.id);
                 }
             }
             self.tree.put(grant);
@@ -234,7 +234,7 @@ impl State {
             self.due.insert((token.expires_at.plus(GRACE), Due::Token(id)));
             let (grant, known) = (token.grant, self.tables.tokens.insert(id, token).is_some());
             if !known {
-                self.tokens_of.entry(grant).or_default().push(id);
+                self.tokens_of.entry(grant).or_default().insert(id);
             }
         }
     }
@@ -246,9 +246,9 @@ impl State {
             if self.tables.certificates.insert(id, certificate).is_some() {
                 continue;
             }
-            self.keyed.entry(key).or_default().push(id);
+            self.keyed.entry(key).or_default().insert(id);
             if let Some(grant) = grant {
-                self.certificates_of.entry(grant).or_default().push(id);
+                self.certificates_of.entry(grant).or_default().insert(id);
             }
         }
     }
@@ -312,22 +312,17 @@ impl State {
         if !self.tree.remove(id) {
             return;
         }
-        if let Some(held) = self.held.get_mut(&agent) {
-            held.remove(&id);
-            if held.is_empty() {
-                self.held.remove(&agent);
-            }
-        }
+        unlink(&mut self.held, &agent, id);
         if root {
             unlink(&mut self.roots, &task, id);
         }
     }
 }
 
-/// Takes `id` out of what hangs on `key`; an empty list goes too.
-fn unlink<K: Eq + std::hash::Hash, V: PartialEq>(index: &mut HashMap<K, Vec<V>>, key: &K, id: V) {
+/// Takes `id` out of what hangs on `key`; an empty set goes too.
+fn unlink<K: Eq + std::hash::Hash, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, id: V) {
     let Some(ids) = index.get_mut(key) else { return };
-    ids.retain(|other| *other != id);
+    ids.remove(&id);
     if ids.is_empty() {
         index.remove(key);
     }

@@ -1,5 +1,7 @@
 //! The state as one request sees it: what is folded in, and over it what its batch has decided so far.
 
+use std::collections::BTreeSet;
+
 use super::agent::{Agent, AgentStatus, Join, Operator};
 use super::certificate::Certificate;
 use super::cut::{Cut, Target};
@@ -227,7 +229,7 @@ impl<'a> View<'a> {
 
     fn certificates_by(
         &self,
-        base: Option<&'a Vec<CertificateId>>,
+        base: Option<&'a BTreeSet<CertificateId>>,
         wanted: impl Fn(&Certificate) -> bool,
     ) -> Vec<&'a Certificate> {
         let mut found: Vec<&Certificate> = base.into_iter().flatten().filter_map(|id| self.certificate(id)).collect();
