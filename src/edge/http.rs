@@ -82,7 +82,9 @@ async fn checkpoint(State(scrape): State<Arc<Scrape>>) -> Response {
 }
 
 fn unavailable(error: &Error) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {error}\n", error.reason)).into_response()
+    // Anybody reads this page: where the data is, which stands behind the sentence, is not for everybody.
+    let said = error.message.split(" (").next().unwrap_or_default();
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}: {said}\n", error.reason)).into_response()
 }
 
 fn json(value: &serde_json::Value) -> Response {

@@ -15,10 +15,10 @@ use belay::domain::time::Span;
 use belay::store::{Batch, Head, Store as _};
 
 use crate::support::faulty::{Control, Faulty, RESERVE};
-use crate::support::needs;
 use crate::support::office::Office;
 use crate::support::process::{Broker, belay, ran};
 use crate::support::world::{Hands, World, store};
+use crate::support::{block_on, needs};
 
 async fn world(directory: &Path, snapshot_every: u64) -> (World, Control, Caller) {
     let (store, control) = Faulty::over(Box::new(store(directory)));
@@ -206,6 +206,9 @@ fn a_broker_whose_disk_fills_up_revokes_refuses_the_rest_and_recovers() {
         "{message}"
     );
     assert_eq!(broker.run(&["status"]).code, 1, "it is not ready");
+    let (status, _, page) = block_on(broker.page("/readyz"));
+    assert!(status.contains("503") && page.starts_with("disk_full: ") && page.contains("free some space"), "{page}");
+    assert!(!page.contains("ledger.db"), "anybody is told where the data is: {page}");
     for grant in &grants[1..] {
         broker.run(&["revoke", grant, "--reason", "testing"]).ok();
         ask().err(7);
