@@ -22,7 +22,8 @@ pub fn begin(serves: bool) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     let log = tracing_subscriber::registry().with(levels);
     if serves && !terminal {
-        log.with(lines.json()).init()
+        // The current span says all: a request has one.
+        log.with(lines.json().with_span_list(false)).init()
     } else {
         log.with(lines).init()
     }
