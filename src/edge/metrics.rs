@@ -69,7 +69,7 @@ fn word(code: Code) -> &'static str {
 
 /// The access table did not let a request in.
 pub(super) fn not_admitted(reason: &'static str) {
-    measure::DOOR.add(1, &[reason]);
+    measure::ACCESS_REFUSED.add(1, &[reason]);
 }
 
 /// A request is answered with an error.

@@ -32,7 +32,7 @@ table! {
     RPC_SECONDS = "belay_rpc_seconds" Kind::Histogram(SECONDS), ["rpc"], "Time from a request's headers to the head of its answer.";
     RPCS_RUNNING = "belay_rpcs_running" Kind::Gauge, [], "Requests under way.";
     REFUSALS = "belay_refusals_total" Kind::Counter, ["reason"], "Requests that were refused or failed, by reason.";
-    DOOR = "belay_access_refused_total" Kind::Counter, ["reason"], "Requests that the access table did not let in.";
+    ACCESS_REFUSED = "belay_access_refused_total" Kind::Counter, ["reason"], "Requests that the access table did not let in.";
 
     QUEUE_LENGTH = "belay_queue_length" Kind::Gauge, ["lane"], "Requests that wait for a turn.";
     QUEUE_LIMIT = "belay_queue_limit" Kind::Gauge, ["lane"], "How many may wait.";
@@ -49,9 +49,9 @@ table! {
     LIVE = "belay_live" Kind::Gauge, ["kind"], "What may be used now; counted at most every 10 s.";
     RECORDS = "belay_memory_records" Kind::Gauge, ["kind"], "Records in memory, those that were over lately included.";
 
-    KEYS = "belay_keys" Kind::Gauge, ["purpose"], "Signing keys.";
-    KEY_CREATED = "belay_key_created_timestamp_seconds" Kind::Gauge, ["purpose"], "When the newest key was made.";
-    AUTHORITY_END = "belay_authority_end_timestamp_seconds" Kind::Gauge, [], "When the certificate authority ends.";
+    KEYS = "belay_keys" Kind::Gauge, ["purpose"], "Keys that are accepted, whether or not they sign now.";
+    KEY_CREATED = "belay_key_created_timestamp_seconds" Kind::Gauge, ["purpose"], "When the key that signs was made.";
+    AUTHORITY_END = "belay_authority_end_timestamp_seconds" Kind::Gauge, [], "When the first of the authorities that sign ends.";
     LISTENER_END = "belay_listener_certificate_end_timestamp_seconds" Kind::Gauge, [], "When the listeners' certificate ends; it is renewed at half of its life.";
 
     HANDSHAKES = "belay_tls_handshakes_total" Kind::Counter, ["listener", "outcome"], "TLS handshakes.";
