@@ -76,7 +76,10 @@ impl Command {
                 } else {
                     learn(global, &tainted.authorities);
                 }
-                global.printer().print(&tainted_document(&tainted), || tainted_table(&tainted))
+                let next = tainted.key.as_ref().and_then(|key| key.purpose.parse().ok()).map_or("", aftermath);
+                let mut document = tainted_document(&tainted);
+                document["note"] = next.into();
+                global.printer().print(&document, || format!("{}\n{next}", tainted_table(&tainted)))
             }
         }
     }
@@ -109,6 +112,22 @@ fn advice(purpose: Signs, now: bool, use_from: &str) -> String {
         (Signs::Operator, false) => format!("signs from {use_from}; operators renew as ever"),
         (Signs::Operator, true) => "signs now; operators renew as ever".to_owned(),
         (Signs::Log, _) => "signs now; give the verifier key to whoever checks checkpoints".to_owned(),
+    }
+}
+
+/// What is left to do after a taint.
+fn aftermath(purpose: Signs) -> &'static str {
+    match purpose {
+        Signs::Token => {
+            "agents issue new tokens; a service that checks tokens offline accepts the old ones until it fetches the key set again"
+        }
+        Signs::Authority => {
+            "agents under it enroll again: `belay agent invite NAME`; other operators take ca.pem from this identity, or a new invitation"
+        }
+        Signs::Operator => "operators under it enroll again: `belay operator invite NAME`",
+        Signs::Log => {
+            "give the new verifier key to whoever checks checkpoints; those under the old one prove nothing any more"
+        }
     }
 }
 

@@ -71,6 +71,7 @@ async fn the_command_line_lists_rotates_and_taints() {
     );
     assert_eq!((&tainted["key"]["phase"], &tainted["successor"]["phase"]), (&"tainted".into(), &"used".into()));
     assert!(tainted["key"]["tainted_at"].is_string());
+    assert!(tainted["note"].as_str().unwrap().contains("issue new tokens"), "what is left to do: {tainted}");
     let status = broker.run(&["status"]).ok();
     assert_eq!(status["authority_ends_at"], key(&broker, "authority", "used")["ends_at"]);
     let why = broker.run(&["audit", "list", "--kind", "key_tainted"]).ok();
