@@ -1,6 +1,6 @@
 //! `belay init`: what a broker has to have before it can be run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ impl Command {
         let recover = self.recover.is_some();
         let init = Init { config, operator: self.recover.unwrap_or(self.operator), roles: roles?, out, recover };
         let made = server::init(&init).map_err(refusal)?;
-        global.printer().print(&document(&init, &made), || table(&init, &made))
+        global.printer().print(&document(&init, &made), || table(&init, &made, &self.config))
     }
 }
 
@@ -61,12 +61,12 @@ fn document(init: &Init, made: &Made) -> Value {
     })
 }
 
-fn table(init: &Init, made: &Made) -> String {
+fn table(init: &Init, made: &Made, file: &Path) -> String {
     pairs([
         ("data", &init.config.data.display().to_string()),
         ("operator", made.operator.name.as_str()),
         ("identity", &init.out.display().to_string()),
-        ("valid until", &made.until.to_string()),
-        ("next", "belay serve --config FILE"),
+        ("until", &made.until.to_string()),
+        ("next", &format!("belay serve --config {}", file.display())),
     ])
 }

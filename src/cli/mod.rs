@@ -42,8 +42,8 @@ use crate::domain::time::Span;
 
 /// The exit codes, as scripts rely on them.
 const EXIT: &str = "Exit codes:
-  0 done, 1 failed, 2 usage or configuration, 3 denied, 4 pending approval, 5 not found, 6 not authenticated,
-  7 unavailable";
+  0 done, 1 failed, 2 usage or configuration, 3 denied, 4 pending approval,
+  5 not found, 6 not authenticated, 7 unavailable";
 
 const AUTHORIZE: &str = "Example:
   belay --identity ./coder authorize --token @token.txt \\

@@ -42,8 +42,10 @@ fn document(status: &GetStatusResponse) -> Value {
 fn table(status: &GetStatusResponse) -> String {
     let live = status.live.unwrap_or_default();
     let checkpoint = status.checkpoint.clone().unwrap_or_default();
-    let counts =
-        format!("{} agents, {} tasks, {} grants, {} tokens", live.agents, live.tasks, live.grants, live.tokens);
+    let counts = format!(
+        "agents {}, tasks {}, grants {}, tokens {}, certificates {}",
+        live.agents, live.tasks, live.grants, live.tokens, live.certificates
+    );
     pairs([
         ("trust domain", &status.trust_domain),
         ("ready", if status.ready { "yes" } else { "no" }),
@@ -59,6 +61,7 @@ fn table(status: &GetStatusResponse) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::v1::Live;
 
     #[test]
     fn a_status_has_the_keys_that_scripts_read() {
@@ -69,5 +72,12 @@ mod tests {
         for key in ["agents", "tasks", "grants", "tokens", "certificates", "leases"] {
             assert!(document["live"].get(key).is_some(), "{key}");
         }
+    }
+
+    #[test]
+    fn a_reader_is_told_of_every_kind_that_can_be_live() {
+        let live = Live { agents: 1, tasks: 2, grants: 3, tokens: 4, certificates: 5, leases: 0 };
+        let table = table(&GetStatusResponse { live: Some(live), ..GetStatusResponse::default() });
+        assert!(table.contains("agents 1, tasks 2, grants 3, tokens 4, certificates 5"), "{table}");
     }
 }
