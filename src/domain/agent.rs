@@ -71,6 +71,11 @@ pub enum Role {
     Auditor,
 }
 
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Admin, Self::Approver, Self::Responder, Self::Auditor];
+}
+
 /// What kind of party an identity certificate names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -30,9 +30,9 @@ const RIGHTS: &[(Right, &[Role])] = &[
     (Right::ManageKeys, &[Role::Admin]),
     (Right::Suspend, &[Role::Admin, Role::Responder]),
     (Right::Revoke, &[Role::Admin, Role::Responder]),
-    (Right::Read, &[Role::Admin, Role::Approver, Role::Responder, Role::Auditor]),
+    (Right::Read, &Role::ALL),
     (Right::ReadAudit, &[Role::Admin, Role::Responder, Role::Auditor]),
-    (Right::Ask, &[Role::Admin, Role::Approver, Role::Responder, Role::Auditor]),
+    (Right::Ask, &Role::ALL),
 ];
 
 /// Whether one of `roles` carries `right`.

@@ -16,14 +16,11 @@ use crate::domain::time::{IDENTITY_LIFE, Span, Timestamp};
 
 const DEV: &str = "dev";
 
-/// What an operator may be for.
-pub const ALL: [Role; 4] = [Role::Admin, Role::Approver, Role::Responder, Role::Auditor];
-
 /// Sees to it that `home/operator` holds an identity that this broker accepts for a good while yet.
 pub(super) async fn development(broker: &Broker, home: &Path) -> Result<(), Error> {
     let name: Name = DEV.parse()?;
     let directory = home.join("operator");
-    added(broker, &name, &ALL, DEV).await?;
+    added(broker, &name, &Role::ALL, DEV).await?;
     let later = broker.ledger().now().plus(Span::millis(IDENTITY_LIFE.as_millis() / 2));
     if !is_good(broker, &name, &directory, later) {
         give(broker, &name, &directory, DEV).await?;
