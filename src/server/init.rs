@@ -15,7 +15,6 @@ use crate::domain::agent::{Operator, Role};
 use crate::domain::error::{Code, Error};
 use crate::domain::name::Name;
 use crate::domain::time::Timestamp;
-use crate::store::Sqlite;
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -67,7 +66,7 @@ async fn run(init: &Init) -> anyhow::Result<Made> {
     if state == State::Empty {
         data::begin(data)?;
     }
-    let broker = open(init, store).await?;
+    let broker = super::open(&init.config, store, init.config.grpc).await?;
     let made = identity(init, &broker).await;
     let ledger = std::sync::Arc::clone(broker.ledger());
     tokio::task::spawn_blocking(move || ledger.close()).await.context("closing the ledger")?;
@@ -76,10 +75,6 @@ async fn run(init: &Init) -> anyhow::Result<Made> {
         data::finish(data)?;
     }
     Ok(made)
-}
-
-async fn open(init: &Init, store: Sqlite) -> anyhow::Result<Broker> {
-    super::open(&init.config, store, init.config.grpc).await
 }
 
 async fn identity(init: &Init, broker: &Broker) -> Result<Made, Error> {

@@ -18,6 +18,11 @@ pub(super) fn begin(listener: &'static str) {
     measure::ACCEPTS_FAILED.begin(&[listener]);
 }
 
+/// Makes reloads appear, at none.
+pub(super) fn begin_reloads() {
+    ["ok", "refused"].iter().for_each(|outcome| measure::RELOADS.begin(&[outcome]));
+}
+
 /// The configuration was read again, or refused.
 pub(super) fn reloaded(outcome: &'static str) {
     measure::RELOADS.add(1, &[outcome]);
@@ -55,7 +60,6 @@ pub(super) async fn tidy(exporter: Exporter) {
 /// of the source: a made one may hold a secret that was at hand.
 pub(super) fn watch_panics() {
     THREADS.iter().for_each(|thread| measure::PANICS.begin(&[thread]));
-    ["ok", "refused"].iter().for_each(|outcome| measure::RELOADS.begin(&[outcome]));
     std::panic::set_hook(Box::new(|panic| {
         let name = std::thread::current().name().map(str::to_owned).unwrap_or_default();
         let thread = match name.as_str() {

@@ -114,6 +114,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let Options { config, mode } = options;
     let exporter = Exporter::install()?;
     metrics::watch_panics();
+    metrics::begin_reloads();
     // Taken before anybody can know that the broker is there: who was told that it is ready may stop it at once.
     let signals = Signals::take()?;
     let hangup = look_first(&config, &mode)?;
@@ -167,12 +168,20 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     stop.send_replace(true);
     tidy.abort();
+    let patience = running.borrow().drain;
+    finish(listeners, &drain, patience).await;
+    let ledger = Arc::clone(broker.ledger());
+    tokio::task::spawn_blocking(move || ledger.close()).await.context("closing the ledger")?;
+    fault.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Waits for the listeners to end, for no longer than their callers may take.
+async fn finish(mut listeners: JoinSet<Result<(), String>>, drain: &edge::Drain, patience: Duration) {
     let finished = async { while listeners.join_next().await.is_some() {} };
     let settled = async {
         drain.settled().await;
         tokio::time::sleep(PARTING).await;
     };
-    let patience = running.borrow().drain;
     tokio::select! {
         () = finished => {}
         () = settled => tracing::info!("some connections were closed that their callers kept open"),
@@ -180,9 +189,6 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
             tracing::warn!(seconds = patience.as_secs(), "some requests did not finish in time");
         }
     }
-    let ledger = Arc::clone(broker.ledger());
-    tokio::task::spawn_blocking(move || ledger.close()).await.context("closing the ledger")?;
-    fault.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// What would stop a production broker is told before it listens anywhere; it then takes SIGHUP, which would
