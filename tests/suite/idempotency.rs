@@ -1,7 +1,6 @@
 //! A retry is the same request: the same ids in their current state, and never a second grant.
 
 use belay::domain::agent::{Kind, Role};
-use belay::domain::certificate::Certificate;
 use belay::domain::cut::Target;
 use belay::domain::decide::{
     AddOperator, Caller, Delegate, Granted, IssueToken, KeepSigned, Presenter, RenewIdentity, RequestGrant, Revoke,
@@ -12,7 +11,6 @@ use belay::domain::entropy::Entropy;
 use belay::domain::error::{Code, Error};
 use belay::domain::grant::GrantState;
 use belay::domain::id::{CertificateId, TaskId};
-use belay::domain::key::Purpose;
 use belay::domain::scope::Scopes;
 use belay::domain::time::{KEY_KEPT, Span};
 use serde_json::Value;
@@ -39,19 +37,8 @@ impl World {
         let Caller::Agent(old) = agent else { panic!("an agent renews") };
         let (now, key_hash) = (self.ledger.now(), Digest::of(key));
         let id = CertificateId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
-        let (kind, name, not_after) = (Kind::Agent, old.name.clone(), now.plus(Span::hours(24)));
-        let identity = Certificate {
-            id,
-            kind,
-            name,
-            grant: None,
-            authority: self.signer(Purpose::Authority),
-            key_hash,
-            tbs_digest: key_hash,
-            not_before: now,
-            not_after,
-            der: None,
-        };
+        let identity = self.certificate(id, Kind::Agent, old.name.as_str(), key_hash);
+        let not_after = identity.not_after;
         self.submit(agent, RenewIdentity { new: identity }).await.unwrap();
         self.submit(&Caller::Broker, KeepSigned { id, der: vec![0x30, 0] }).await.unwrap();
         Caller::Agent(Presenter {

@@ -1,7 +1,6 @@
 //! Revoking what was never seen: the answer says so, and it is final all the same.
 
 use belay::domain::agent::{Kind, Role};
-use belay::domain::certificate::Certificate;
 use belay::domain::cut::Target;
 use belay::domain::decide::{
     AddOperator, Caller, Decide, IssueToken, RecordOwn, RequestGrant, Revoke, Revoked, StartTask,
@@ -11,7 +10,6 @@ use belay::domain::entropy::Entropy;
 use belay::domain::error::{Code, Error};
 use belay::domain::event::CutCounts;
 use belay::domain::id::{CertificateId, GrantId, TaskId, TokenId};
-use belay::domain::key::Purpose;
 use belay::domain::scope::Scopes;
 use belay::domain::time::{GRACE, LONGEST_TASK, SKEW, Span, Timestamp};
 use belay::ledger::{Clock, Request, SystemClock};
@@ -57,21 +55,8 @@ impl World {
 
     /// Records an identity certificate of this id: without that it is not signed.
     async fn record(&self, id: CertificateId) -> Result<(), Error> {
-        let (now, key_hash) = (self.ledger.now(), Digest::of(b"key"));
-        let (kind, name, not_after) = (Kind::Agent, "planner".parse()?, now.plus(Span::hours(24)));
-        let identity = Certificate {
-            id,
-            kind,
-            name,
-            grant: None,
-            authority: self.signer(Purpose::Authority),
-            key_hash,
-            tbs_digest: key_hash,
-            not_before: now,
-            not_after,
-            der: None,
-        };
-        self.submit(&Caller::Broker, RecordOwn { new: identity }).await.map(drop)
+        let new = self.certificate(id, Kind::Agent, "planner", Digest::of(b"key"));
+        self.submit(&Caller::Broker, RecordOwn { new }).await.map(drop)
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// What ends by itself has ended by then, on a busy machine too.
+const LONG: Duration = Duration::from_secs(30);
 
 /// A broker process. It is killed by its process id when this is dropped.
 pub struct Broker {
@@ -104,14 +108,11 @@ impl Broker {
 
     /// Whether it ends by itself, within some seconds.
     pub fn died(&mut self) -> bool {
-        (0..500).any(|_| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            self.child.try_wait().unwrap().is_some()
-        })
+        ends(&mut self.child, Duration::from_secs(5)).is_some()
     }
 
     /// Waits for it to end by itself.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
@@ -140,7 +141,7 @@ impl Ran {
 /// The binary, with `BELAY_HOME` and nothing else of ours in its environment.
 pub fn belay(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_belay"));
-    for name in ["BELAY_ADDR", "BELAY_IDENTITY", "BELAY_OUTPUT", "BELAY_LOG", "BELAY_CRASH"] {
+    for name in ["BELAY_ADDR", "BELAY_IDENTITY", "BELAY_OUTPUT", "BELAY_LOG", "BELAY_CRASH", "BELAY_PANIC"] {
         command.env_remove(name);
     }
     command.env("BELAY_HOME", home).stdin(Stdio::null());
@@ -171,10 +172,7 @@ pub fn ran_in_time(mut command: Command) -> Ran {
     let (out, err) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
     command.stdout(out.reopen().unwrap()).stderr(err.reopen().unwrap());
     let mut child = command.spawn().unwrap();
-    let ended = (0..3000).find_map(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        child.try_wait().unwrap()
-    });
+    let ended = ends(&mut child, LONG);
     if ended.is_none() {
         let _ = child.kill();
         let _ = child.wait();
@@ -185,12 +183,17 @@ pub fn ran_in_time(mut command: Command) -> Ran {
 
 /// Waits until a process has ended by itself, which takes it less than half a minute.
 pub fn ended(mut child: Child) -> std::process::Output {
-    for _ in 0..3000 {
-        if child.try_wait().unwrap().is_some() {
-            return child.wait_with_output().unwrap();
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+    if ends(&mut child, LONG).is_some() {
+        return child.wait_with_output().unwrap();
     }
     child.kill().unwrap();
     panic!("it goes on: {:?}", child.wait_with_output().unwrap());
+}
+
+/// How a process ended by itself, if it did in this time.
+fn ends(child: &mut Child, within: Duration) -> Option<ExitStatus> {
+    (0..within.as_millis() / 10).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        child.try_wait().unwrap()
+    })
 }

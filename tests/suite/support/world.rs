@@ -16,7 +16,6 @@ use belay::domain::event::{Idempotency, Origin};
 use belay::domain::grant::{Grant, Task};
 use belay::domain::id::{CertificateId, GrantId, TaskId};
 use belay::domain::key::{Key, Purpose};
-use belay::domain::name::Name;
 use belay::domain::scope::Scopes;
 use belay::domain::time::{Span, Timestamp};
 use belay::ledger::{Clock, Ledger, Reading, Request, Seeds};
@@ -174,20 +173,8 @@ impl World {
         let mut entropy = belay::domain::entropy::Entropy::from_seed(self.ledger.seed());
         let id = CertificateId::mint(now, &mut entropy);
         let key_hash = Digest::of(id.to_string().as_bytes());
-        let not_after = now.plus(Span::hours(24));
-        let name: Name = name.parse().unwrap();
-        let identity = Certificate {
-            id,
-            kind,
-            name: name.clone(),
-            grant: None,
-            authority: self.signer(Purpose::of(kind)),
-            key_hash,
-            tbs_digest: key_hash,
-            not_before: now,
-            not_after,
-            der: None,
-        };
+        let identity = self.certificate(id, kind, name, key_hash);
+        let (name, not_after) = (identity.name.clone(), identity.not_after);
         self.submit(&Caller::Broker, RecordOwn { new: identity }).await.unwrap();
         self.submit(&Caller::Broker, KeepSigned { id, der: vec![0x30, 0] }).await.unwrap();
         let grant = None;
@@ -199,6 +186,23 @@ impl World {
             thumbprint: Digest::of(key_hash.0.as_slice()),
             key_hash,
             not_after,
+        }
+    }
+
+    /// The record of an identity certificate for a day from now.
+    pub fn certificate(&self, id: CertificateId, kind: Kind, name: &str, key_hash: Digest) -> Certificate {
+        let now = self.ledger.now();
+        Certificate {
+            id,
+            kind,
+            name: name.parse().unwrap(),
+            grant: None,
+            authority: self.signer(Purpose::of(kind)),
+            key_hash,
+            tbs_digest: key_hash,
+            not_before: now,
+            not_after: now.plus(Span::hours(24)),
+            der: None,
         }
     }
 
