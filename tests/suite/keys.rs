@@ -1,106 +1,20 @@
 //! The life of a signing key: rotation breaks nothing that is valid, a taint ends all that is under it, and nothing
 //! that was put away comes back.
 
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use belay::broker::{Asked, EventFilter, Issued};
-use belay::client::identity;
-use belay::domain::agent::{Kind, Role};
-use belay::domain::decide::{AddKey, Caller, IssueToken, Presenter, RegisterAgent, RotateKey, TaintKey, presentable};
-use belay::domain::error::{Code, Error};
-use belay::domain::grant::Grant;
-use belay::domain::key::{Key, Phase, Purpose};
+use belay::broker::EventFilter;
+use belay::domain::agent::Role;
+use belay::domain::decide::{AddKey, Caller, IssueToken, RotateKey, TaintKey};
+use belay::domain::error::Code;
+use belay::domain::key::{Phase, Purpose};
 use belay::domain::time::{AUTHORITY_MARGIN, Span};
-use belay::format::jwt;
 use belay::store::Sqlite;
 
-use crate::support::office::{Office, asked};
-use crate::support::world::{Hands, World};
+use crate::support::shop::{Shop, kid, open, presenter, presents, renewed};
+use crate::support::world::World;
 
 const MILLI: Span = Span::millis(1);
-
-/// A broker with an admin and an agent that holds a grant of twelve hours.
-struct Shop {
-    office: Office,
-    admin: Asked,
-    agent: Caller,
-    grant: Grant,
-}
-
-impl Shop {
-    async fn open(directory: &Path) -> Self {
-        let office = open(directory, &Hands::new(), 1_000_000).await;
-        let admin = asked(&office.world.operator("ada", &[Role::Admin]).await);
-        let agent = office.world.agent("ana").await;
-        let task = office.world.task_of(&agent, Span::hours(100)).await;
-        let scopes = belay::domain::scope::Scopes::parse(&["db:read@**"]).unwrap();
-        let ttl = Span::hours(12);
-        let request = belay::domain::decide::RequestGrant { task: task.id, scopes, audience: None, ttl, token: false };
-        let grant = office.world.submit(&agent, request).await.unwrap().grant;
-        Self { office, admin, agent, grant }
-    }
-
-    async fn token(&self) -> String {
-        self.office.token(&self.agent, self.grant.id).await
-    }
-
-    /// Why the token is refused; empty if it is accepted.
-    fn says(&self, token: &str) -> &'static str {
-        let checked = self.office.broker.check(&asked(&self.agent), token);
-        let read = self.office.read(&self.agent, token, "orders");
-        let refusal = checked.refusal.map_or("", |(reason, _)| reason);
-        assert_eq!(refusal.is_empty(), read.verdict.allowed, "{refusal} and {read:?}");
-        refusal
-    }
-
-    async fn rotate(&self, purpose: Purpose, at_once: bool) -> Key {
-        self.office.broker.rotate_key(&self.admin().await, purpose, at_once).await.unwrap()
-    }
-
-    /// The admin, with an identity that is not over.
-    async fn admin(&self) -> Asked {
-        asked(&Caller::Operator(self.office.world.identity(Kind::Operator, "ada").await))
-    }
-
-    async fn taint(&self, kid: &str) -> Result<belay::domain::decide::Tainted, Error> {
-        self.office.broker.taint_key(&self.admin().await, kid.to_owned(), "testing".parse().unwrap()).await
-    }
-
-    fn turn(&self, span: Span) {
-        self.office.world.hands.turn(span);
-    }
-
-    fn phase(&self, kid: &str) -> Phase {
-        self.office.broker.keys().into_iter().find(|(key, _)| key.kid == kid).unwrap().1
-    }
-}
-
-async fn open(directory: &Path, hands: &Arc<Hands>, snapshot_every: u64) -> Office {
-    Office::at(Box::new(Sqlite::open(directory).unwrap()), directory, Arc::clone(hands), snapshot_every).await
-}
-
-fn kid(token: &str) -> String {
-    jwt::parse(token).unwrap().kid().to_owned()
-}
-
-/// A real identity for the holder of this one, with a key of its own.
-async fn renewed(office: &Office, caller: &Caller) -> Result<Issued, Error> {
-    let (_, csr) = identity::request(None).unwrap();
-    let spki = belay::attest::csr::prove(&csr).unwrap().spki;
-    office.broker.renew(&asked(caller), &spki, |_| Ok(())).await
-}
-
-fn presenter(office: &Office, issued: &Issued) -> Presenter {
-    belay::attest::mtls::present(&issued.der, &office.broker.origin().trust_domain).unwrap().1
-}
-
-/// Why a certificate is refused; empty if it is accepted.
-fn presents(office: &Office, presenter: &Presenter) -> &'static str {
-    let now = office.world.ledger.now();
-    office.world.ledger.view(|view| presentable(&view, presenter, now).map_or_else(|error| error.reason, |()| ""))
-}
 
 #[tokio::test]
 async fn a_token_key_goes_through_its_phases_and_what_it_signed_outlives_its_turn() {
@@ -147,9 +61,7 @@ async fn a_retired_key_is_not_accepted_and_a_restart_does_not_bring_it_back() {
     for _ in 0..2 {
         assert_eq!([&old, &authority].map(|kid| shop.phase(kid)), [Phase::Retiring; 2]);
         assert_eq!(shop.office.broker.accepted_keys(&[Purpose::Token, Purpose::Authority]).len(), 4);
-        let (hands, agent, admin, grant) = (Arc::clone(&shop.office.world.hands), shop.agent, shop.admin, shop.grant);
-        drop(shop.office);
-        shop = Shop { office: open(directory.path(), &hands, 1_000_000).await, admin, agent, grant };
+        shop = shop.restarted(directory.path()).await;
         assert_eq!(shop.says(&before), "");
     }
     shop.turn(Purpose::Token.longest());
@@ -163,9 +75,7 @@ async fn a_retired_key_is_not_accepted_and_a_restart_does_not_bring_it_back() {
         assert_eq!(shop.says(&before), "key_unknown");
         let (_, roots) = shop.office.broker.roots();
         assert!(roots.contains(next.certificate.as_ref().unwrap()) && roots.len() == 2, "{}", roots.len());
-        let (hands, agent, admin, grant) = (Arc::clone(&shop.office.world.hands), shop.agent, shop.admin, shop.grant);
-        drop(shop.office);
-        shop = Shop { office: open(directory.path(), &hands, 1_000_000).await, admin, agent, grant };
+        shop = shop.restarted(directory.path()).await;
     }
     // Tainted or not, what took over from it ended it for good.
     shop.taint(&new.kid).await.unwrap();
@@ -312,159 +222,6 @@ async fn only_who_may_rotates_and_taints() {
         assert_eq!(added.unwrap_err().reason, "broker_only", "{caller:?}");
         let tainted = shop.office.world.submit(caller, taint()).await.map_err(|error| error.code);
         assert_eq!(tainted.is_ok(), *caller == responder, "{caller:?}: {tainted:?}");
-    }
-}
-
-/// Four agents that never rest, three rotations and a taint of each purpose: what was accepted stays accepted unless
-/// its key was tainted, and then it is refused for good.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rotation_under_load_breaks_nothing_valid_and_revives_nothing_dead() {
-    let directory = tempfile::tempdir().unwrap();
-    let shop = Arc::new(Shop::open(directory.path()).await);
-    let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let workers: Vec<_> = (0..4)
-        .map(|_| {
-            let (shop, stop, rounds) = (Arc::clone(&shop), Arc::clone(&stop), Arc::clone(&rounds));
-            tokio::spawn(async move {
-                let mut tokens = Vec::new();
-                while !stop.load(Ordering::SeqCst) {
-                    tokens.push(work(&shop).await);
-                    rounds.fetch_add(1, Ordering::SeqCst);
-                }
-                tokens
-            })
-        })
-        .collect();
-    let some = async || {
-        let until = rounds.load(Ordering::SeqCst) + 8;
-        while rounds.load(Ordering::SeqCst) < until {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-    };
-    let mut tainted = Vec::new();
-    let told = async {
-        for purpose in Purpose::ALL {
-            for at_once in [true, false, true] {
-                some().await;
-                shop.rotate(purpose, at_once).await;
-            }
-            some().await;
-            // The agents' authority is left alone here: they would all have to enroll again.
-            if purpose == Purpose::Token {
-                let kid = shop.office.world.signer(purpose);
-                shop.taint(&kid).await.unwrap();
-                tainted.push(kid);
-            }
-        }
-        some().await;
-        // The waiting one comes into its turn while they work.
-        shop.turn(Purpose::Token.notice());
-        shop.office.broker.refresh_keys().unwrap();
-        some().await;
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("the agents stand still");
-    stop.store(true, Ordering::SeqCst);
-    let mut signed_by = std::collections::BTreeSet::new();
-    for worker in workers {
-        for token in worker.await.unwrap() {
-            let expected = if tainted.contains(&kid(&token)) { "key_unknown" } else { "" };
-            assert_eq!(shop.says(&token), expected);
-            signed_by.insert(kid(&token));
-        }
-    }
-    assert!(signed_by.len() >= 4 && tainted.iter().all(|kid| signed_by.contains(kid)), "{signed_by:?}");
-}
-
-/// What an agent does: a new identity, a token, a call. Each must succeed; a taint of the very key that signs is the
-/// one reason to ask again.
-async fn work(shop: &Shop) -> String {
-    let issued = renewed(&shop.office, &shop.agent).await.unwrap();
-    assert_eq!(presents(&shop.office, &presenter(&shop.office, &issued)), "");
-    loop {
-        let command = IssueToken { grant: shop.grant.id, audience: None };
-        let answer = shop.office.world.submit(&shop.agent, command).await.unwrap();
-        match shop.office.broker.sign_token(answer) {
-            Ok(signed) => {
-                let said = shop.says_once(&signed.token);
-                let dead = shop.phase(&kid(&signed.token)) == Phase::Tainted;
-                assert!(said.is_empty() || dead, "{said}");
-                return signed.token;
-            }
-            Err(error) => assert_eq!(error.reason, "key_tainted"),
-        }
-    }
-}
-
-/// Agents come and enroll while their authority is tainted and rotated under them: every enrolment ends with a
-/// certificate, and a certificate is good exactly if nobody tainted its authority.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn enrolments_go_on_through_taints_and_rotations_of_their_authority() {
-    let directory = tempfile::tempdir().unwrap();
-    let shop = Arc::new(Shop::open(directory.path()).await);
-    let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let workers: Vec<_> = (0..4)
-        .map(|worker| {
-            let (shop, stop, rounds) = (Arc::clone(&shop), Arc::clone(&stop), Arc::clone(&rounds));
-            tokio::spawn(async move {
-                let mut issued = Vec::new();
-                while !stop.load(Ordering::SeqCst) {
-                    let round = rounds.fetch_add(1, Ordering::SeqCst);
-                    issued.push(enrolled(&shop.office, &format!("agent-{worker}-{round}")).await.unwrap());
-                }
-                issued
-            })
-        })
-        .collect();
-    let told = async {
-        for _ in 0..4 {
-            for tainted in [true, false] {
-                let until = rounds.load(Ordering::SeqCst) + 8;
-                while rounds.load(Ordering::SeqCst) < until {
-                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-                }
-                match tainted {
-                    true => drop(shop.taint(&shop.office.world.signer(Purpose::Authority)).await.unwrap()),
-                    false => drop(shop.rotate(Purpose::Authority, true).await),
-                }
-            }
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(60), told).await.expect("the agents stand still");
-    stop.store(true, Ordering::SeqCst);
-    let (mut good, mut dead) = (0, 0);
-    for worker in workers {
-        for issued in worker.await.unwrap() {
-            let tainted = shop.phase(&issued.identity.authority) == Phase::Tainted;
-            let expected = if tainted { "key_tainted" } else { "" };
-            assert_eq!(presents(&shop.office, &presenter(&shop.office, &issued)), expected);
-            *(if tainted { &mut dead } else { &mut good }) += 1;
-        }
-    }
-    assert!(good > 8 && dead > 8, "{good} and {dead}");
-}
-
-async fn enrolled(office: &Office, name: &str) -> Result<Issued, Error> {
-    let secret = office.broker.join_secret();
-    let command = RegisterAgent {
-        name: name.parse().unwrap(),
-        owner: "team".parse().unwrap(),
-        purpose: "testing".parse().unwrap(),
-        ceiling: None,
-        max_ttl: None,
-        labels: Vec::new(),
-        secret_hash: secret.hash(),
-    };
-    let (_, join) = office.broker.submit(&Asked::broker("test"), command).await?;
-    let (_, csr) = identity::request(None).unwrap();
-    let spki = belay::attest::csr::prove(&csr).unwrap().spki;
-    let token = office.broker.join_token(&join, secret).parse().unwrap();
-    office.broker.enroll(&asked(&Caller::Stranger), &token, None, &spki, |_| Ok(())).await
-}
-
-impl Shop {
-    /// As [`Shop::says`], where a taint may come between two questions.
-    fn says_once(&self, token: &str) -> &'static str {
-        self.office.broker.check(&asked(&self.agent), token).refusal.map_or("", |(reason, _)| reason)
     }
 }
 

@@ -44,6 +44,7 @@ mod identity;
 mod init;
 mod key_listeners;
 mod keys;
+mod keys_under_load;
 mod lanes;
 mod lineage;
 mod live_counts;
