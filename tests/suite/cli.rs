@@ -156,7 +156,7 @@ fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let grant = ["grant", "request", "--task", "tsk_1", "--scope", "db:read@a"];
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 18] = [
+    let unbuilt: [(&[&str], &[&str]); 23] = [
         (&["status"], &["--output", "toml"]),
         (&["task", "start", "x"], &["--on-behalf-of", "jwt"]),
         (&grant, &["--limit", "max_calls=1"]),
@@ -175,6 +175,11 @@ fn what_is_not_built_is_refused_by_name() {
         (&[], &["freeze", "list"]),
         (&[], &["policy", "show"]),
         (&["audit"], &["verify"]),
+        (&["audit"], &["export"]),
+        (&[], &["catalog", "show"]),
+        (&[], &["backend", "list"]),
+        (&[], &["guard", "mcp"]),
+        (&[], &["backup", "file"]),
     ];
     for (built, not) in unbuilt {
         let mut command = belay(home.path());
