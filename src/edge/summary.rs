@@ -42,9 +42,8 @@ fn recorded(certificate: &Certificate) -> String {
 
 fn revoked(revocation: &Revocation) -> String {
     let Revocation { target, reason, cut, .. } = revocation;
-    let certificates =
-        if cut.certificates == 0 { String::new() } else { format!(", {} certificates", cut.certificates) };
-    format!("{target}: {reason} ({} grants, {} tokens{certificates})", cut.grants, cut.tokens)
+    let died = format!("grants {}, tokens {}, certificates {}", cut.grants, cut.tokens, cut.certificates);
+    format!("{target}: {reason} ({died})")
 }
 
 fn invoked(invocation: &Invocation) -> String {
