@@ -17,6 +17,7 @@ use super::keys::{Follower, LOOK};
 use super::tls::ServerIdentity;
 use super::{Config, Mode, log, metrics, names, operator};
 use crate::broker::Broker;
+use crate::domain::agent::Kind;
 use crate::domain::error::Error;
 use crate::domain::time::{IDENTITY_LIFE, Span, Timestamp};
 
@@ -90,7 +91,10 @@ impl Upkeep {
         let broker = &self.broker;
         let revision = broker.refresh_keys().inspect_err(|error| tracing::error!(%error, "the keys were not opened"));
         let half = Span::millis(IDENTITY_LIFE.as_millis() / 2);
-        let fresh = self.identity.1 > broker.ledger().now().plus(half);
+        let now = broker.ledger().now();
+        // Under an authority that ends soon, no later end is to be had.
+        let ends = broker.ledger().view(|view| view.authority(Kind::Server, now).and_then(|key| key.not_after));
+        let fresh = self.identity.1 > now.plus(half) || ends.is_some_and(|ends| self.identity.1 >= ends);
         if !fresh || self.identity.0.authority() != broker.authority() {
             let names = self.config.borrow().names.clone();
             if let Err(error) = self.present(&names).await {

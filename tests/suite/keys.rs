@@ -7,12 +7,12 @@ use belay::broker::EventFilter;
 use belay::domain::agent::Role;
 use belay::domain::decide::{AddKey, Caller, IssueToken, RotateKey, TaintKey};
 use belay::domain::error::Code;
-use belay::domain::key::{Phase, Purpose};
+use belay::domain::key::{Key, Phase, Purpose};
 use belay::domain::time::{AUTHORITY_MARGIN, Span};
 use belay::store::Sqlite;
 
 use crate::support::shop::{Shop, kid, open, presenter, presents, renewed};
-use crate::support::world::World;
+use crate::support::world::{Hands, World};
 
 const MILLI: Span = Span::millis(1);
 
@@ -126,6 +126,23 @@ async fn everything_under_a_tainted_key_is_refused_at_once_and_nothing_else() {
     // Retired keys have nothing that lives; they can be tainted all the same.
     shop.taint(&kid(&third)).await.unwrap();
     assert_eq!(shop.phase(&kid(&third)), Phase::Tainted);
+}
+
+/// With a day's notice the next one would come too late.
+#[tokio::test]
+async fn an_authority_in_its_last_day_is_rotated_at_once_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let rotate = async |kid: &str, lives: Span, at_once| {
+        let key = world.key(Purpose::Authority, kid);
+        let key = Key { not_after: Some(world.ledger.now().plus(lives)), ..key };
+        world.submit(&Caller::Broker, RotateKey { key, at_once }).await
+    };
+    rotate("short", Span::hours(24), true).await.unwrap();
+    let refused = rotate("late", Span::hours(1000), false).await.unwrap_err();
+    assert_eq!((refused.reason, refused.message.contains("--now")), ("ends_before", true));
+    rotate("now", Span::hours(1000), true).await.unwrap();
+    rotate("later", Span::hours(1000), false).await.unwrap();
 }
 
 #[tokio::test]

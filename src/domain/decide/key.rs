@@ -80,9 +80,17 @@ impl Decide for RotateKey {
             );
             return Err(conflict("rotation_pending", message));
         }
+        let in_turn = ctx.now.plus(purpose.notice());
+        if let Some(signer) = ctx.view.signer(purpose, ctx.now).filter(|key| !self.at_once && key.is_ending(in_turn)) {
+            let message = format!(
+                "{purpose} key `{}` ends before the next one would come into use at {in_turn}; use --now",
+                signer.kid
+            );
+            return Err(conflict("ends_before", message));
+        }
         let mut key = in_use_now(ctx, &self.key)?;
         if !self.at_once {
-            key.use_from = ctx.now.plus(purpose.notice());
+            key.use_from = in_turn;
         }
         Ok(Decision::new(vec![Body::KeyAdded(key.clone())], key))
     }
