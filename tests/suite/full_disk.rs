@@ -18,7 +18,7 @@ use crate::support::faulty::{Control, Faulty, RESERVE};
 use crate::support::office::Office;
 use crate::support::process::{Broker, belay, ran};
 use crate::support::world::{Hands, World, store};
-use crate::support::{block_on, needs};
+use crate::support::{block_on, may_use};
 
 async fn world(directory: &Path, snapshot_every: u64) -> (World, Control, Caller) {
     let (store, control) = Faulty::over(Box::new(store(directory)));
@@ -178,7 +178,7 @@ fn a_broker_whose_disk_fills_up_revokes_refuses_the_rest_and_recovers() {
     std::fs::create_dir(&home).unwrap();
     let mount = Mount::new(&home, "16m");
     let name = "a_broker_whose_disk_fills_up_revokes_refuses_the_rest_and_recovers";
-    if !needs(name, "mount", mount.is_some()) {
+    if !may_use(name, "mount", mount.is_some()) {
         return;
     }
     let mount = mount.unwrap();
@@ -240,7 +240,7 @@ fn a_broker_whose_disk_fills_up_revokes_refuses_the_rest_and_recovers() {
 fn a_batch_that_does_not_fit_leaves_the_room_to_those_that_do() {
     let directory = tempfile::tempdir().unwrap();
     let mount = Mount::new(directory.path(), "9m");
-    if !needs("a_batch_that_does_not_fit_leaves_the_room_to_those_that_do", "mount", mount.is_some()) {
+    if !may_use("a_batch_that_does_not_fit_leaves_the_room_to_those_that_do", "mount", mount.is_some()) {
         return;
     }
     let mut sqlite = store(directory.path());
@@ -275,7 +275,7 @@ fn a_start_on_a_full_disk_says_which_and_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path();
     let mount = Mount::new(home, "9m");
-    if !needs("a_start_on_a_full_disk_says_which_and_what_to_do", "mount", mount.is_some()) {
+    if !may_use("a_start_on_a_full_disk_says_which_and_what_to_do", "mount", mount.is_some()) {
         return;
     }
     let (mount, data) = (mount.unwrap(), home.join("dev"));

@@ -28,6 +28,15 @@ pub fn needs(test: &str, what: &str, found: bool) -> bool {
     found
 }
 
+/// The same for what no package brings, a privilege or a running system: where it is lacking, the test says so and
+/// passes, whatever `BELAY_REQUIRE` says.
+pub fn may_use(test: &str, what: &str, found: bool) -> bool {
+    if !found {
+        println!("skipped: {test} needs {what}");
+    }
+    found
+}
+
 /// Runs what a test does to its end; its tasks share this thread.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
