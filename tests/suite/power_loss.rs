@@ -21,7 +21,7 @@ fn library(directory: &Path) -> PathBuf {
 struct Disk {
     home: PathBuf,
     shadow: PathBuf,
-    library: PathBuf,
+    preload: PathBuf,
 }
 
 impl Disk {
@@ -29,12 +29,12 @@ impl Disk {
         let (home, shadow) = (directory.join("home"), directory.join("shadow"));
         std::fs::create_dir(&home).unwrap();
         std::fs::create_dir(&shadow).unwrap();
-        Self { home, shadow, library: library(directory) }
+        Self { home, shadow, preload: library(directory) }
     }
 
     fn start(&self) -> Broker {
         let path = |path: &Path| path.to_str().unwrap().to_owned();
-        let (library, root, shadow) = (path(&self.library), path(&self.home), path(&self.shadow));
+        let (library, root, shadow) = (path(&self.preload), path(&self.home), path(&self.shadow));
         let env = [
             ("LD_PRELOAD", library.as_str()),
             ("POWERLOSS_ROOT", root.as_str()),
