@@ -90,12 +90,9 @@ impl Upkeep {
     async fn renew(&mut self) -> Option<u64> {
         let broker = &self.broker;
         let revision = broker.refresh_keys().inspect_err(|error| tracing::error!(%error, "the keys were not opened"));
-        let half = Span::millis(IDENTITY_LIFE.as_millis() / 2);
         let now = broker.ledger().now();
-        // Under an authority that ends soon, no later end is to be had.
         let ends = broker.ledger().view(|view| view.authority(Kind::Server, now).and_then(|key| key.not_after));
-        let fresh = self.identity.1 > now.plus(half) || ends.is_some_and(|ends| self.identity.1 >= ends);
-        if !fresh || self.identity.0.authority() != broker.authority() {
+        if !is_fresh(self.identity.1, ends, now) || self.identity.0.authority() != broker.authority() {
             let names = self.config.borrow().names.clone();
             if let Err(error) = self.present(&names).await {
                 tracing::error!(%error, "the listeners' certificate was not renewed");
@@ -116,6 +113,13 @@ impl Upkeep {
         self.identity.1 = issued.until;
         Ok(())
     }
+}
+
+/// Whether a certificate that ends at `until` is good for a while: more than half of its life is left, or its
+/// authority ends with it, so that no later end is to be had.
+fn is_fresh(until: Timestamp, authority_ends: Option<Timestamp>, now: Timestamp) -> bool {
+    let half = Span::millis(IDENTITY_LIFE.as_millis() / 2);
+    until > now.plus(half) || authority_ends.is_some_and(|ends| until >= ends)
 }
 
 fn tell(kept: &[&str]) {
@@ -155,5 +159,19 @@ async fn told(hangup: &mut Option<Signal>) {
     };
     if told.is_none() {
         pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_renewed_at_half_of_its_life_unless_no_later_end_is_to_be_had() {
+        let now = Timestamp::from_seconds(1_795_000_000);
+        let [soon, late] = [Span::hours(6), Span::hours(18)].map(|left| now.plus(left));
+        assert!(is_fresh(late, None, now) && is_fresh(late, Some(now.plus(Span::hours(1000))), now));
+        assert!(!is_fresh(soon, None, now) && !is_fresh(soon, Some(late), now));
+        assert!(is_fresh(soon, Some(soon), now));
     }
 }
