@@ -5,6 +5,7 @@
 //! answers with the events that would make it true, or with an [`error::Error`].
 
 pub mod agent;
+pub mod catalog;
 pub mod certificate;
 pub mod checkpoint;
 pub mod cut;
@@ -23,6 +24,7 @@ pub mod name;
 pub mod policy;
 #[cfg(feature = "broker")]
 pub mod prepared;
+pub mod radius;
 pub mod scope;
 #[cfg(feature = "broker")]
 pub mod state;

@@ -1,8 +1,218 @@
-//! What an operator's role may do. One fixed table until policies are data; every right goes through it.
+//! What policies are asked, and what they answer. The engine behind [`Policies`] is Cedar, in `crate::cedar`.
+//!
+//! Deny by default. Step-up needs no second language: a question that is denied is asked again as if it had one to
+//! [`MOST_APPROVALS`] approvals, and if one of these would do, that many humans are needed.
 
-use super::agent::Role;
+use serde::{Deserialize, Serialize};
 
-/// Something an operator may be allowed to do.
+use super::agent::{Agent, Operator, Role, words};
+use super::catalog::{Risk, Sensitivity};
+use super::error::Error;
+use super::name::Line;
+use super::radius::{Figures, Unions};
+use super::scope::Args;
+
+/// The largest number of approvals that a policy may ask for.
+pub const MOST_APPROVALS: u8 = 4;
+
+/// A policy set that was loaded whole.
+pub trait Policies: std::fmt::Debug + Send + Sync {
+    /// Decides one question. An evaluation error is a deny.
+    fn decide(&self, question: &Question<'_>) -> Ruling;
+    /// How many policies there are.
+    fn count(&self) -> usize;
+}
+
+/// What one evaluation said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruling {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The ids of the policies that decided; none where no policy applied.
+    pub by: Vec<String>,
+    /// Policies whose evaluation failed, each with why. Not empty means denied.
+    pub errors: Vec<String>,
+}
+
+/// Who wants to do what to what, and all that a policy may look at.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// Who.
+    pub principal: Principal<'a>,
+    /// What.
+    pub action: Action,
+    /// To what.
+    pub object: Object<'a>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub enum Principal<'a> {
+    /// An agent.
+    Agent(&'a Agent),
+    /// An operator.
+    Operator(&'a Operator),
+}
+
+/// What somebody wants to do. `request`, `delegate` and `invoke` are agents' actions, the others operators'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Hold a root grant, or one delegated as its `own`.
+    Request,
+    /// Hand part of a grant on: asked of the agent that hands on.
+    Delegate,
+    /// Make one tool call.
+    Invoke,
+    /// Decide an approval.
+    Approve,
+    /// Cut, halt or resume something.
+    Revoke,
+    /// See something.
+    Read,
+    /// Change who and what there is.
+    Administer,
+}
+
+/// What it is done to.
+#[derive(Clone, Debug)]
+pub enum Object<'a> {
+    /// A tool; with what a policy may know of the grant or call. For request, delegate, invoke and approve.
+    Tool(Box<ToolFacts<'a>>),
+    /// Part of the broker itself. For revoke, read and administer.
+    Area(Area, Option<AboutTarget<'a>>),
+}
+
+/// The parts of the broker that operators look after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Area {
+    /// Agents: register, invite, retire.
+    Agents,
+    /// Operators: add, invite, remove.
+    Operators,
+    /// Signing keys.
+    Keys,
+    /// The catalog.
+    Catalog,
+    /// The policies.
+    Policy,
+    /// Grants, credentials, tasks and names: what is cut.
+    Grants,
+    /// Agents and grants: what is suspended and resumed.
+    Suspensions,
+    /// Agents, tasks, grants, approvals, radius, status: what is seen.
+    State,
+    /// The audit.
+    Audit,
+    /// What a credential would be answered.
+    Decisions,
+}
+
+/// What is known of the target of a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AboutTarget<'a> {
+    /// `grant`, `task`, `token`, `certificate`, `lease`, `agent`, `owner`, `subject` or `key`.
+    pub kind: &'a str,
+    /// Who answers for it, where that is one owner.
+    pub owner: Option<&'a Line>,
+}
+
+/// One scope of a grant, or one call, with what it would reach.
+#[derive(Clone, Debug)]
+pub struct ToolFacts<'a> {
+    /// The tool.
+    pub tool: &'a str,
+    /// Who answers for the tool; none if it is not in the catalog.
+    pub tool_owner: Option<&'a Line>,
+    /// The action, or the pattern of actions.
+    pub action: &'a str,
+    /// The resource, or the pattern of resources.
+    pub resource: &'a str,
+    /// The worst that the action can do; of what is not in the catalog, `admin`.
+    pub risk: Risk,
+    /// The most sensitive that it touches directly; of what is not in the catalog, `restricted`.
+    pub sensitivity: Sensitivity,
+    /// Whether tool, action and resource are all in the catalog.
+    pub catalogued: bool,
+    /// Where the call goes, if that was said.
+    pub destination: Option<&'a str>,
+    /// The arguments of a call.
+    pub args: Option<&'a Args>,
+    /// Humans who have approved it so far.
+    pub approvals: u8,
+    /// What the grant reaches, all of its scopes together.
+    pub radius: Figures,
+    /// What that comes to with everything else of the same task, agent, owner and subject.
+    pub unions: Unions,
+    /// How long it would last, or still lasts.
+    pub seconds: i64,
+    /// Links above it.
+    pub depth: u8,
+    /// Root, narrowed or own.
+    pub mode: Mode,
+    /// What the task is for.
+    pub purpose: &'a str,
+    /// On whose behalf.
+    pub subject: Option<&'a str>,
+    /// How the caller proved who it is: `mtls`; of a credential whose holder is not known to present it, `none`.
+    pub attestation: &'a str,
+}
+
+/// How a grant stands to the one above it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// There is none above.
+    #[default]
+    Root,
+    /// Within its parent.
+    Narrowed,
+    /// The sub-agent's own authority under the same task; cut with the chain all the same.
+    Own,
+}
+
+/// Which policies decided, of which version of the set: kept with every decision.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Decided {
+    /// The version of the policy set; 0 if none was asked.
+    pub version: u64,
+    /// The ids of the policies that decided.
+    pub policies: Vec<String>,
+}
+
+/// The answer to a question, step-up included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Allowed as it is.
+    Allowed(Vec<String>),
+    /// Allowed once so many humans approve.
+    Needs(u8, Vec<String>),
+    /// Denied, however many approve; by these policies, or by none, since none permits it.
+    Denied(Vec<String>, Vec<String>),
+}
+
+/// Asks as it is, and then as if more humans had approved.
+pub fn step_up(policies: &dyn Policies, question: &Question<'_>) -> Outcome {
+    let first = policies.decide(question);
+    if first.allowed {
+        return Outcome::Allowed(first.by);
+    }
+    let mut asked = question.clone();
+    let Object::Tool(facts) = &mut asked.object else { return Outcome::Denied(first.by, first.errors) };
+    for approvals in facts.approvals + 1..=MOST_APPROVALS {
+        if let Object::Tool(facts) = &mut asked.object {
+            facts.approvals = approvals;
+        }
+        let ruling = policies.decide(&asked);
+        if ruling.allowed {
+            return Outcome::Needs(approvals, ruling.by);
+        }
+    }
+    Outcome::Denied(first.by, first.errors)
+}
+
+/// Something that an operator may be allowed to do, as one fixed question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right {
     /// Register, invite and retire agents.
@@ -11,11 +221,15 @@ pub enum Right {
     ManageOperators,
     /// Rotate signing keys.
     ManageKeys,
+    /// Apply a catalog.
+    ManageCatalog,
+    /// Apply policies.
+    ManagePolicy,
     /// Halt an agent or a grant, and let it go on.
     Suspend,
     /// Cut grants, credentials, tasks and names.
     Revoke,
-    /// See agents, tasks, grants and the status.
+    /// See agents, tasks, grants, approvals, radius, policies and the status.
     Read,
     /// Read the audit.
     ReadAudit,
@@ -23,7 +237,55 @@ pub enum Right {
     Ask,
 }
 
-/// The roles that carry each right. A right that is not here, nobody has.
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::ManageAgents,
+        Self::ManageOperators,
+        Self::ManageKeys,
+        Self::ManageCatalog,
+        Self::ManagePolicy,
+        Self::Suspend,
+        Self::Revoke,
+        Self::Read,
+        Self::ReadAudit,
+        Self::Ask,
+    ];
+
+    /// What policies are asked about it.
+    pub fn question(self) -> (Action, Area) {
+        match self {
+            Self::ManageAgents => (Action::Administer, Area::Agents),
+            Self::ManageOperators => (Action::Administer, Area::Operators),
+            Self::ManageKeys => (Action::Administer, Area::Keys),
+            Self::ManageCatalog => (Action::Administer, Area::Catalog),
+            Self::ManagePolicy => (Action::Administer, Area::Policy),
+            Self::Suspend => (Action::Revoke, Area::Suspensions),
+            Self::Revoke => (Action::Revoke, Area::Grants),
+            Self::Read => (Action::Read, Area::State),
+            Self::ReadAudit => (Action::Read, Area::Audit),
+            Self::Ask => (Action::Read, Area::Decisions),
+        }
+    }
+
+    /// The words for it in a refusal: "may not …".
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ManageAgents => "manage agents",
+            Self::ManageOperators => "manage operators",
+            Self::ManageKeys => "manage keys",
+            Self::ManageCatalog => "apply a catalog",
+            Self::ManagePolicy => "apply policies",
+            Self::Suspend => "suspend or resume",
+            Self::Revoke => "revoke",
+            Self::Read => "read",
+            Self::ReadAudit => "read the audit",
+            Self::Ask => "ask for decisions",
+        }
+    }
+}
+
+/// The roles that carry each right, until the policies of the ledger decide.
 const RIGHTS: &[(Right, &[Role])] = &[
     (Right::ManageAgents, &[Role::Admin]),
     (Right::ManageOperators, &[Role::Admin]),
@@ -40,38 +302,9 @@ pub fn permits(roles: &[Role], right: Right) -> bool {
     RIGHTS.iter().any(|(known, carriers)| *known == right && roles.iter().any(|role| carriers.contains(role)))
 }
 
-impl Right {
-    /// The words for it in a refusal: "may not …".
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ManageAgents => "manage agents",
-            Self::ManageOperators => "manage operators",
-            Self::ManageKeys => "manage keys",
-            Self::Suspend => "suspend or resume",
-            Self::Revoke => "revoke",
-            Self::Read => "read",
-            Self::ReadAudit => "read the audit",
-            Self::Ask => "ask for decisions",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_role_means_no_right() {
-        for (right, _) in RIGHTS {
-            assert!(!permits(&[], *right), "{right:?}");
-        }
-    }
-
-    #[test]
-    fn only_an_admin_manages() {
-        for role in [Role::Approver, Role::Responder, Role::Auditor] {
-            assert!(!permits(&[role], Right::ManageAgents) && !permits(&[role], Right::ManageOperators));
-        }
-        assert!(!permits(&[Role::Auditor], Right::Revoke) && !permits(&[Role::Approver], Right::ReadAudit));
-    }
-}
+words! { Action "action": Request = "request", Delegate = "delegate", Invoke = "invoke", Approve = "approve",
+Revoke = "revoke", Read = "read", Administer = "administer" }
+words! { Area "area": Agents = "agents", Operators = "operators", Keys = "keys", Catalog = "catalog",
+Policy = "policy", Grants = "grants", Suspensions = "suspensions", State = "state", Audit = "audit",
+Decisions = "decisions" }
+words! { Mode "mode": Root = "root", Narrowed = "narrowed", Own = "own" }

@@ -157,8 +157,8 @@ impl Detail {
         Self {
             r#type: TOOL_CALL.to_owned(),
             tool: scope.tool().to_owned(),
-            actions: vec![scope.action()],
-            resource: scope.resource(),
+            actions: vec![scope.action().to_string()],
+            resource: scope.resource().to_string(),
             scope: scope.clone(),
         }
     }

@@ -3,7 +3,17 @@
 //! [`Scope::covers`] never accepts falsely: whatever the child allows, the parent allows. An empty set
 //! means nothing. Constraints on arguments are refused until they are decided, never ignored.
 
+mod action;
+mod args;
+mod decimal;
+mod path;
+
 use serde::{Deserialize, Serialize};
+
+pub use action::Action;
+pub use args::{Args, Value};
+pub use decimal::Decimal;
+pub use path::{Path, Segment};
 
 use super::error::{Code, Error};
 use super::{MAX_SCOPE_BYTES, MAX_SCOPES};
@@ -16,7 +26,7 @@ const LONGEST: usize = 512;
 pub struct Scope {
     tool: String,
     action: Action,
-    resource: Vec<Segment>,
+    resource: Path,
 }
 
 /// The scopes of one grant: at least one, at most [`MAX_SCOPES`], each once.
@@ -35,40 +45,15 @@ pub struct Call {
     pub resource: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Action {
-    /// `*`
-    Any,
-    /// `issues.*`, kept with its dot: `issues.`
-    Below(String),
-    /// `issues.read`
-    Exact(String),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Segment {
-    /// A name, compared byte for byte.
-    Name(String),
-    /// `*`: exactly one segment.
-    One,
-    /// `**`: one or more segments, at the end only.
-    Rest,
-}
-
 impl Scope {
     /// Whether every call that `child` allows is allowed by this scope.
     pub fn covers(&self, child: &Scope) -> bool {
-        self.tool == child.tool && self.action.covers(&child.action) && path_covers(&self.resource, &child.resource)
+        self.tool == child.tool && self.action.covers(&child.action) && self.resource.covers(&child.resource)
     }
 
     /// Whether this scope allows `call`.
     pub fn allows(&self, call: &Call) -> bool {
-        let action = match &self.action {
-            Action::Any => true,
-            Action::Below(prefix) => call.action.len() > prefix.len() && call.action.starts_with(prefix.as_str()),
-            Action::Exact(name) => *name == call.action,
-        };
-        self.tool == call.tool && action && path_allows(&self.resource, &call.resource)
+        self.tool == call.tool && self.action.allows(&call.action) && self.resource.allows(&call.resource)
     }
 
     /// The tool.
@@ -76,57 +61,15 @@ impl Scope {
         &self.tool
     }
 
-    /// The action pattern, as written.
-    pub fn action(&self) -> String {
-        self.action.to_string()
+    /// The action pattern.
+    pub fn action(&self) -> &Action {
+        &self.action
     }
 
-    /// The resource pattern, as written.
-    pub fn resource(&self) -> String {
-        self.resource.iter().map(Segment::as_str).collect::<Vec<_>>().join("/")
+    /// The resource pattern.
+    pub fn resource(&self) -> &Path {
+        &self.resource
     }
-}
-
-impl Action {
-    fn covers(&self, child: &Action) -> bool {
-        match (self, child) {
-            (Self::Any, _) => true,
-            (Self::Below(prefix), Self::Below(below)) => below.starts_with(prefix.as_str()),
-            (Self::Below(prefix), Self::Exact(name)) => name.len() > prefix.len() && name.starts_with(prefix.as_str()),
-            (Self::Exact(ours), Self::Exact(theirs)) => ours == theirs,
-            (Self::Below(_), Self::Any) | (Self::Exact(_), Self::Any | Self::Below(_)) => false,
-        }
-    }
-}
-
-fn path_covers(parent: &[Segment], child: &[Segment]) -> bool {
-    match (parent, child) {
-        ([Segment::Rest], child) => !child.is_empty(),
-        ([], []) => true,
-        ([one, parent @ ..], [two, child @ ..]) => {
-            let here = match (one, two) {
-                (Segment::One, Segment::One | Segment::Name(_)) => true,
-                (Segment::Name(ours), Segment::Name(theirs)) => ours == theirs,
-                _ => false,
-            };
-            here && path_covers(parent, child)
-        }
-        _ => false,
-    }
-}
-
-fn path_allows(pattern: &[Segment], path: &str) -> bool {
-    let mut names = path.split('/');
-    for segment in pattern {
-        let Some(name) = names.next() else { return false };
-        match segment {
-            Segment::Rest => return true,
-            Segment::One => {}
-            Segment::Name(ours) if ours == name => {}
-            Segment::Name(_) => return false,
-        }
-    }
-    names.next().is_none()
 }
 
 impl Scopes {
@@ -203,11 +146,11 @@ impl Call {
         if !is_tool(tool) {
             return wrong("tool", tool, TOOL);
         }
-        if !matches!(parse_action(action), Some(Action::Exact(_))) {
+        if !matches!(Action::parse(action), Some(Action::Exact(_))) {
             return wrong("action", action, "use dotted names of a-z, A-Z, 0-9, `_` and `-`, without wildcards");
         }
-        match parse_path(resource) {
-            Some(path) if path.iter().all(|segment| matches!(segment, Segment::Name(_))) => {}
+        match Path::parse(resource) {
+            Some(path) if path.is_concrete() => {}
             _ => {
                 return wrong(
                     "resource",
@@ -225,36 +168,6 @@ const TOOL: &str = "a tool is a-z, 0-9, `_` and `-`, beginning with a letter";
 fn is_tool(text: &str) -> bool {
     let good = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
     text.len() <= 64 && text.bytes().next().is_some_and(|b| b.is_ascii_lowercase()) && text.bytes().all(good)
-}
-
-fn parse_action(text: &str) -> Option<Action> {
-    if text == "*" {
-        return Some(Action::Any);
-    }
-    let (names, below) = match text.strip_suffix(".*") {
-        Some(names) => (names, true),
-        None => (text, false),
-    };
-    let good =
-        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if !names.split('.').all(good) {
-        return None;
-    }
-    Some(if below { Action::Below(format!("{names}.")) } else { Action::Exact(names.to_owned()) })
-}
-
-fn parse_path(text: &str) -> Option<Vec<Segment>> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || b"._~-:@+=,".contains(&b);
-    let parts: Vec<&str> = text.split('/').collect();
-    let last = parts.len() - 1;
-    let segment = |(at, part): (usize, &&str)| match *part {
-        "*" => Some(Segment::One),
-        "**" if at == last => Some(Segment::Rest),
-        "" | "." | ".." | "**" => None,
-        name if name.bytes().all(good) => Some(Segment::Name(name.to_owned())),
-        _ => None,
-    };
-    parts.iter().enumerate().map(segment).collect()
 }
 
 impl std::str::FromStr for Scope {
@@ -282,8 +195,8 @@ impl std::str::FromStr for Scope {
             return Err(wrong(TOOL));
         }
         let action =
-            parse_action(action).ok_or_else(|| wrong("an action is dotted names, may end in `.*`, or is `*`"))?;
-        let resource = parse_path(resource).ok_or_else(|| {
+            Action::parse(action).ok_or_else(|| wrong("an action is dotted names, may end in `.*`, or is `*`"))?;
+        let resource = Path::parse(resource).ok_or_else(|| {
             wrong("a resource is a `/`-path of names, `*` for one part, `**` for any tail; no `.`, `..` or empty parts")
         })?;
         Ok(Self { tool: tool.to_owned(), action, resource })
@@ -303,29 +216,9 @@ impl From<Scope> for String {
     }
 }
 
-impl Segment {
-    fn as_str(&self) -> &str {
-        match self {
-            Self::Name(name) => name,
-            Self::One => "*",
-            Self::Rest => "**",
-        }
-    }
-}
-
-impl std::fmt::Display for Action {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::Below(prefix) => write!(f, "{prefix}*"),
-            Self::Exact(name) => f.write_str(name),
-        }
-    }
-}
-
 impl std::fmt::Display for Scope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}@{}", self.tool, self.action, self.resource())
+        write!(f, "{}:{}@{}", self.tool, self.action, self.resource)
     }
 }
 

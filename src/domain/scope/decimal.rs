@@ -1,0 +1,159 @@
+//! Numbers as they are written in JSON, compared exactly: no binary fraction, no rounding.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+/// A decimal number: 0.1 and 1e-1 are the same, 0.1 and 0.10000000000000001 are not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Decimal {
+    negative: bool,
+    /// The digits, without zeros at either end; none of zero.
+    digits: String,
+    /// The power of ten of the first digit; 0 of zero.
+    exponent: i64,
+}
+
+/// Digits that are read, and how far from the point.
+const LONGEST: usize = 64;
+const FARTHEST: i64 = 400;
+
+impl Decimal {
+    /// Reads a JSON number of at most 64 characters (RFC 8259, section 6). None if it is not one, or too far from 1.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > LONGEST {
+            return None;
+        }
+        let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (mantissa, power) = match rest.split_once(['e', 'E']) {
+            Some((mantissa, power)) => (mantissa, power.parse::<i64>().ok().filter(|_| !power.is_empty())?),
+            None => (rest, 0),
+        };
+        let (whole, fraction) = match mantissa.split_once('.') {
+            Some((_, "")) => return None,
+            Some((whole, fraction)) => (whole, fraction),
+            None => (mantissa, ""),
+        };
+        let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let leading_zero = whole.len() > 1 && whole.starts_with('0');
+        if whole.is_empty() || leading_zero || !all_digits(whole) || !all_digits(fraction) || power.abs() > FARTHEST {
+            return None;
+        }
+        let digits = format!("{whole}{fraction}");
+        let zeros = digits.bytes().take_while(|byte| *byte == b'0').count();
+        let digits = digits.trim_matches('0').to_owned();
+        if digits.is_empty() {
+            return Some(Self { negative: false, digits, exponent: 0 });
+        }
+        let exponent = i64::try_from(whole.len()).ok()? - 1 - i64::try_from(zeros).ok()? + power;
+        (exponent.abs() <= FARTHEST).then_some(Self { negative, digits, exponent })
+    }
+
+    fn size(&self, other: &Self) -> Ordering {
+        match (self.digits.is_empty(), other.digits.is_empty()) {
+            (true, true) => Ordering::Equal,
+            (true, false) => Ordering::Less,
+            (false, true) => Ordering::Greater,
+            // Of two numbers of the same power, the digits decide from the left, and a longer one is larger.
+            (false, false) => self.exponent.cmp(&other.exponent).then_with(|| self.digits.cmp(&other.digits)),
+        }
+    }
+}
+
+impl Ord for Decimal {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self.negative, other.negative) {
+            (false, true) => Ordering::Greater,
+            (true, false) => Ordering::Less,
+            (false, false) => self.size(other),
+            (true, true) => other.size(self),
+        }
+    }
+}
+
+impl PartialOrd for Decimal {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl std::fmt::Display for Decimal {
+    /// The one form of the number: plain within 20 places of the point, else with an exponent.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.digits.is_empty() {
+            return f.write_str("0");
+        }
+        let sign = if self.negative { "-" } else { "" };
+        let places = usize::try_from(self.exponent.abs()).unwrap_or(usize::MAX);
+        let (first, rest) = self.digits.split_at(1);
+        match (places <= 20, self.exponent < 0) {
+            (true, true) => write!(f, "{sign}0.{}{}", "0".repeat(places - 1), self.digits),
+            (true, false) if self.digits.len() <= places + 1 => {
+                write!(f, "{sign}{}{}", self.digits, "0".repeat(places + 1 - self.digits.len()))
+            }
+            (true, false) => write!(f, "{sign}{}.{}", &self.digits[..=places], &self.digits[places + 1..]),
+            (false, _) if rest.is_empty() => write!(f, "{sign}{first}e{}", self.exponent),
+            (false, _) => write!(f, "{sign}{first}.{rest}e{}", self.exponent),
+        }
+    }
+}
+
+impl TryFrom<String> for Decimal {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("it is not a number of at most 64 characters")
+    }
+}
+
+impl From<Decimal> for String {
+    fn from(number: Decimal) -> Self {
+        number.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Decimal;
+
+    fn decimal(text: &str) -> Decimal {
+        Decimal::parse(text).unwrap_or_else(|| panic!("{text}"))
+    }
+
+    #[test]
+    fn a_number_has_one_form() {
+        let same = [
+            ("0", "-0.00e5"),
+            ("1", "1.0"),
+            ("100", "1e2"),
+            ("0.1", "1E-1"),
+            ("-98.7", "-98.70"),
+            ("1e30", "10e29"),
+            ("12.5", "0.125e2"),
+            ("1.5e-30", "0.15e-29"),
+        ];
+        for (one, two) in same {
+            assert_eq!(decimal(one), decimal(two), "{one} {two}");
+            assert_eq!(decimal(one).to_string(), one);
+        }
+    }
+
+    #[test]
+    fn numbers_are_compared_exactly() {
+        let rising = [
+            "-1e300", "-10", "-9.99", "-0.1", "0", "1e-300", "0.1", "0.10000000000000001", "9", "9.5", "10", "98.7",
+            "98.71", "100", "9007199254740992", "9007199254740993", "1e300",
+        ];
+        for pair in rising.windows(2) {
+            assert!(decimal(pair[0]) < decimal(pair[1]), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_number_is_none() {
+        let long = "1".repeat(65);
+        for wrong in ["", "-", "+1", "01", "1.", ".5", "1e", "1e+", "0x1", "NaN", "1e999", "1e-999", "1 ", &long] {
+            assert!(Decimal::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+}
