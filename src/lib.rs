@@ -20,6 +20,8 @@ pub mod attest;
 #[cfg(feature = "broker")]
 pub mod broker;
 #[cfg(feature = "broker")]
+pub mod cedar;
+#[cfg(feature = "broker")]
 pub mod cli;
 #[cfg(feature = "broker")]
 pub mod client;
@@ -47,15 +49,17 @@ pub const EDGES: &[(&str, &[&str])] = &[
     // start: crypto provider, tracing, command line, exit code
     ("main", &["cli"]),
     // one file per noun: ordinary clients of the gRPC interface
-    ("cli", &["server", "client", "wire", "format"]),
+    ("cli", &["server", "client", "wire", "format", "cedar"]),
     // the only place that builds concrete parts: listeners, TLS, tasks, drain
-    ("server", &["edge", "broker", "ledger", "store", "client", "attest", "measure"]),
+    ("server", &["edge", "broker", "cedar", "ledger", "store", "client", "attest", "measure"]),
     // gRPC and HTTPS: translate, nothing else
     ("edge", &["broker", "attest", "wire", "format", "measure"]),
     // use cases: prepare, submit, sign; no rules of their own
-    ("broker", &["ledger", "sign", "verifier", "format", "store", "merkle"]),
+    ("broker", &["ledger", "sign", "verifier", "format", "store", "merkle", "cedar"]),
     // turn, view, snapshot; events are stored as the protobuf that `wire` makes of them
     ("ledger", &["store", "merkle", "wire", "measure"]),
+    // policies: load, validate, decide; the contract is in `domain::policy`
+    ("cedar", &[]),
     // the names of what is measured; labels are words of the source
     ("measure", &[]),
     // the log's home: one contract, one test suite

@@ -8,6 +8,7 @@ use crate::domain::error::Error;
 use crate::domain::event::Invocation;
 use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
+use crate::domain::policy::Decided;
 use crate::domain::scope::Call;
 use crate::domain::time::Timestamp;
 use crate::ledger::Request;
@@ -94,6 +95,8 @@ fn invocation(
         tree: verdict.tree,
         agent: verdict.agent.clone(),
         call: Some(call),
+        args: None,
+        decided: Decided::default(),
         allowed: verdict.allowed,
         reasons: verdict.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
         proven,

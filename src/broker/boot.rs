@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 
+use super::bodies::Readers;
 use super::keys::Keeper;
 use super::signed::Signed;
 use super::{Asked, Broker};
-use crate::domain::decide::{AddKey, Begin, Decide};
+use crate::cedar::Set;
+use crate::domain::decide::{AddKey, ApplyPolicy, Begin, Decide};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::Origin;
@@ -34,6 +36,8 @@ pub struct Foundation {
     pub issuer: Audience,
     /// Where callers reach the broker.
     pub address: String,
+    /// What a ledger without policies begins with.
+    pub policies: fn() -> Result<Set, Error>,
 }
 
 impl Broker {
@@ -42,8 +46,8 @@ impl Broker {
     /// # Errors
     /// The store is damaged, lost or of another trust domain, or the master key is not the one it was sealed with.
     pub async fn open(foundation: Foundation, directory: &Path) -> Result<Self, Error> {
-        let Foundation { store, clock, seeds, snapshot_every, trust_domain, issuer, address } = foundation;
-        let ledger = Arc::new(Ledger::open(store, clock, seeds, snapshot_every)?);
+        let Foundation { store, clock, seeds, snapshot_every, trust_domain, issuer, address, policies } = foundation;
+        let ledger = Arc::new(Ledger::open(store, clock, seeds, snapshot_every, Arc::new(Readers))?);
         let path = directory.join("master.key");
         // The key is made after the log has begun: one beside an empty log says that a log was here.
         if ledger.checkpoint().0 == 0 && path.exists() {
@@ -54,6 +58,7 @@ impl Broker {
             return Err(Error::new(Code::Invalid, "ledger_lost", message));
         }
         let origin = begin(&ledger, trust_domain, issuer).await?;
+        begin_policies(&ledger, policies).await?;
         let sealed = ledger.view(|view| view.keys().next().is_some());
         let master = MasterKey::open(&path, sealed)?;
         for purpose in Purpose::ALL {
@@ -78,6 +83,18 @@ async fn begin(ledger: &Ledger, trust_domain: TrustDomain, issuer: Audience) -> 
         return Err(Error::new(Code::Invalid, "trust_domain", message).on("trust_domain"));
     }
     Ok(origin)
+}
+
+/// Without policies nothing is allowed: a ledger that has none takes these.
+async fn begin_policies(ledger: &Ledger, first: fn() -> Result<Set, Error>) -> Result<(), Error> {
+    if ledger.view(|view| view.applied_policies().is_some()) {
+        return Ok(());
+    }
+    let set = first()?;
+    let bytes = set.to_bytes();
+    let digest = Digest::of(&bytes);
+    let command = ApplyPolicy { policies: Arc::new(set), digest, over: Some(0), force: true };
+    submit(ledger, command, vec![(digest, bytes)]).await.map(drop)
 }
 
 async fn ensure_key(ledger: &Ledger, purpose: Purpose, master: &MasterKey, origin: &Origin) -> Result<(), Error> {

@@ -1,7 +1,9 @@
 //! The use cases: prepare, have it decided in the turn, sign what was recorded. No rules of their own.
 
 mod authorize;
+mod bodies;
 mod boot;
+pub mod catalog;
 mod certificate;
 mod identity;
 mod join;
@@ -16,6 +18,7 @@ mod why;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use authorize::Authorized;
+pub use bodies::Readers;
 pub use boot::Foundation;
 pub use identity::{Issued, OwnIdentity};
 pub use live::Live;

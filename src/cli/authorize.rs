@@ -31,7 +31,13 @@ impl Command {
     pub async fn run(self, global: &Global) -> Answer {
         let token = self.token.map(Secret::read).transpose()?.unwrap_or_default();
         let mut decisions = DecisionsClient::new(global.channel().await?);
-        let call = AuthorizeRequest { token, tool: self.tool, action: self.action, resource: self.resource };
+        let call = AuthorizeRequest {
+            token,
+            tool: self.tool,
+            action: self.action,
+            resource: self.resource,
+            ..AuthorizeRequest::default()
+        };
         let verdict = answer(decisions.authorize(call).await)?;
         global.printer().print(&document(&verdict), || table(&verdict))?;
         Ok(outcome(&verdict.decision))

@@ -8,8 +8,8 @@ use tonic::transport::Channel;
 
 use super::connect::{Global, answer};
 use super::enroll::key_in;
-use super::output::{Answer, given, pairs, rows, sparse};
-use super::{NO_REASON, cert, lifetime, token, tree};
+use super::output::{Answer, Outcome, given, pairs, rows, sparse};
+use super::{NO_REASON, cert, lifetime, token, tree, weights};
 use crate::client::Refusal;
 use crate::wire::v1::grants_client::GrantsClient;
 use crate::wire::v1::{ChangeGrantRequest, DelegateRequest, Grant, GrantResponse, ListGrantsRequest};
@@ -84,9 +84,8 @@ pub struct Request {
     /// Issue a certificate with it: where cert.pem, key.pem and ca.pem are written
     #[arg(long, value_name = "DIR")]
     cert: Option<PathBuf>,
-    /// A retry with the same key is the same grant
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
+    #[command(flatten)]
+    terms: Terms,
 }
 
 /// A delegation to be.
@@ -107,6 +106,22 @@ pub struct Delegate {
     /// For how long [default: 15m]
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     ttl: Option<i64>,
+    /// Within the parent, or the other agent's own authority under the same task
+    #[arg(long, value_parser = ["narrowed", "own"], default_value = "narrowed")]
+    mode: String,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+/// What a request and a delegation have in common.
+#[derive(Debug, Args)]
+pub struct Terms {
+    /// At most: max_depth=N, max_calls=N, max_sum(ARGUMENT)=N, max_distinct_resources=N, max_exposure=DURATION
+    #[arg(long, value_name = "KEY=VALUE", value_parser = limit)]
+    limit: Vec<String>,
+    /// Take less, where so much may not be had, and say what was cut away
+    #[arg(long)]
+    narrow: bool,
     /// A retry with the same key is the same grant
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -122,7 +137,7 @@ pub struct List {
     #[arg(long)]
     task: Option<String>,
     /// In this state
-    #[arg(long, value_parser = ["active", "suspended", "expired", "revoked", "completed"])]
+    #[arg(long, value_parser = ["pending", "active", "suspended", "expired", "revoked", "completed", "denied"])]
     state: Option<String>,
 }
 
@@ -159,7 +174,8 @@ impl Command {
             Self::List(wanted) => return list(global, &answer(grants.list(wanted.message()).await)?.grants),
         };
         let granted = answer(granted)?;
-        global.printer().print(&granted_document(&granted), || granted_table(&granted))
+        global.printer().print(&granted_document(&granted), || granted_table(&granted))?;
+        Ok(outcome(&granted))
     }
 }
 
@@ -171,7 +187,9 @@ impl Request {
             audience: self.audience.unwrap_or_default(),
             ttl_ms: self.ttl.unwrap_or_default(),
             token: self.token,
-            idempotency_key: self.idempotency_key.unwrap_or_default(),
+            idempotency_key: self.terms.idempotency_key.unwrap_or_default(),
+            limits: self.terms.limit,
+            narrow: self.terms.narrow,
         }
     }
 }
@@ -184,7 +202,10 @@ impl Delegate {
             scopes: self.scope,
             audience: self.audience.unwrap_or_default(),
             ttl_ms: self.ttl.unwrap_or_default(),
-            idempotency_key: self.idempotency_key.unwrap_or_default(),
+            idempotency_key: self.terms.idempotency_key.unwrap_or_default(),
+            limits: self.terms.limit,
+            narrow: self.terms.narrow,
+            mode: self.mode,
         }
     }
 }
@@ -223,13 +244,16 @@ pub fn document(grant: &Grant) -> Value {
         "created_at": grant.created_at,
         "expires_at": grant.expires_at,
         "renewable_until": given(&grant.renewable_until),
-        "limits": grant.limits.map(|limits| json!({ "max_depth": limits.max_depth })),
+        "mode": given(&grant.mode),
+        "approvals": grant.approvals,
+        "limits": grant.limits.as_ref().map(weights::limits),
+        "policy": grant.policy.as_ref().map(weights::policy),
     }))
 }
 
 /// Requests a grant, then a certificate under it. One idempotency key names both, each by its verb.
 async fn certified(global: &Global, channel: Channel, request: Request) -> Answer {
-    let (dir, once) = (request.cert.clone().unwrap_or_default(), request.idempotency_key.clone());
+    let (dir, once) = (request.cert.clone().unwrap_or_default(), request.terms.idempotency_key.clone());
     let granted = answer(GrantsClient::new(channel.clone()).request(request.message()).await)?;
     let grant = granted.grant.clone().unwrap_or_default().id;
     let issued = cert::issue(channel, grant.clone(), &dir, once.unwrap_or_default()).await;
@@ -242,11 +266,30 @@ async fn certified(global: &Global, channel: Channel, request: Request) -> Answe
     global.printer().print(&document, || format!("{}\n{}", granted_table(&granted), cert::table(&issued, &dir)))
 }
 
+/// Only what is granted is done: what waits is exit 4.
+fn outcome(granted: &GrantResponse) -> Outcome {
+    match granted.grant.as_ref().map(|grant| grant.state.as_str()) {
+        Some("pending") => Outcome::Pending,
+        _ => Outcome::Done,
+    }
+}
+
+/// A limit as the broker reads it: an exposure in milliseconds.
+fn limit(text: &str) -> Result<String, String> {
+    match text.strip_prefix("max_exposure=") {
+        Some(span) => lifetime(span).map(|millis| format!("max_exposure={millis}")).map_err(|error| error.to_string()),
+        None => Ok(text.to_owned()),
+    }
+}
+
 fn granted_document(granted: &GrantResponse) -> Value {
     sparse(json!({
         "grant": granted.grant.as_ref().map(document),
         "exposure": given(&granted.exposure_until),
         "token": granted.token.as_ref().map(token::document),
+        "radius": granted.radius.as_ref().map(weights::weight),
+        "approval": granted.approval.as_ref().map(weights::approval),
+        "narrowed": weights::narrowed(&granted.narrowed),
     }))
 }
 
@@ -299,7 +342,11 @@ mod tests {
 
     #[test]
     fn a_grant_has_the_keys_that_scripts_read() {
-        let grant = Grant { id: "grt_1".into(), limits: Some(Limits { max_depth: 16 }), ..Grant::default() };
+        let grant = Grant {
+            id: "grt_1".into(),
+            limits: Some(Limits { max_depth: 16, ..Limits::default() }),
+            ..Grant::default()
+        };
         let document = document(&grant);
         for key in ["id", "root", "task", "agent", "state", "scopes", "audience", "depth", "created_at", "expires_at"] {
             assert!(document.get(key).is_some(), "{key}");

@@ -28,6 +28,7 @@ mod tail;
 mod task;
 mod token;
 mod tree;
+mod weights;
 mod why;
 
 use std::ffi::OsString;

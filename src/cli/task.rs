@@ -47,7 +47,7 @@ impl Command {
     pub async fn run(self, global: &Global) -> Answer {
         let mut tasks = TasksClient::new(global.channel().await?);
         let task = match self {
-            Self::Start(start) => answer(tasks.start(start.request()).await)?,
+            Self::Start(start) => answer(tasks.start(start.request()).await)?.task.unwrap_or_default(),
             Self::End { id, reason } => answer(tasks.end(EndTaskRequest { id, reason }).await)?,
             Self::List => return list(global, &answer(tasks.list(ListTasksRequest {}).await)?.tasks),
         };
@@ -61,6 +61,7 @@ impl Start {
             purpose: self.purpose,
             ttl_ms: self.ttl.unwrap_or_default(),
             idempotency_key: self.idempotency_key.unwrap_or_default(),
+            ..StartTaskRequest::default()
         }
     }
 }

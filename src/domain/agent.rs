@@ -69,11 +69,13 @@ pub enum Role {
     Responder,
     /// Reads the audit.
     Auditor,
+    /// Revokes, whatever the policies say, and nothing else by this role.
+    BreakGlass,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Admin, Self::Approver, Self::Responder, Self::Auditor];
+    pub const ALL: [Self; 5] = [Self::Admin, Self::Approver, Self::Responder, Self::Auditor, Self::BreakGlass];
 }
 
 /// What kind of party an identity certificate names.
@@ -134,5 +136,5 @@ macro_rules! words {
 pub(crate) use words;
 
 words! { AgentStatus "status": Active = "active", Suspended = "suspended", Retired = "retired" }
-words! { Role "role": Admin = "admin", Approver = "approver", Responder = "responder", Auditor = "auditor" }
+words! { Role "role": Admin = "admin", Approver = "approver", Responder = "responder", Auditor = "auditor", BreakGlass = "break_glass" }
 words! { Kind "kind": Agent = "agent", Operator = "operator", Server = "server" }

@@ -6,15 +6,20 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent::{Agent, AgentStatus, Join, Operator};
+use super::applied::Applied;
+use super::approval::{Approval, Envelope, Vote};
+use super::catalog::Catalog;
 use super::certificate::Certificate;
 use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
 use super::grant::{Credential, Grant, Status, Task, Token};
-use super::id::{CertificateId, GrantId, InvocationId, JoinId, RevocationId, TaskId};
+use super::id::{ApprovalId, CertificateId, GrantId, InvocationId, JoinId, RevocationId, TaskId};
 use super::key::Key;
 use super::name::{Audience, Line, Name, TrustDomain};
+use super::policy::{Decided, Policies};
 use super::scope::Call;
+use super::scope::Scopes;
 use super::time::Timestamp;
 
 /// One record of the log, without its sequence number, which is its place.
@@ -92,12 +97,26 @@ pub enum Body {
     TaskEnded { id: TaskId, agent: Name, reason: Line },
     /// A grant was issued: a root, or a delegation.
     GrantIssued { grant: Grant },
+    /// A grant that waited for approval may be used.
+    GrantActivated(Activation),
     /// A grant's expiry moved.
     GrantRenewed { id: GrantId, root: GrantId, agent: Name, expires_at: Timestamp },
     /// A grant was suspended, resumed or completed.
     GrantStatusChanged { id: GrantId, root: GrantId, agent: Name, status: Status, reason: Line },
     /// A token will be signed: these claims, under this key.
     TokenIssued { token: Token },
+    /// Humans are asked.
+    ApprovalRequested { approval: Approval },
+    /// One of them approved.
+    ApprovalGiven { id: ApprovalId, grant: Option<GrantId>, vote: Vote },
+    /// One of them denied, and that is the end of it.
+    ApprovalDenied { id: ApprovalId, grant: Option<GrantId>, vote: Vote },
+    /// Humans have approved scopes for a task's purpose.
+    EnvelopeOpened { task: TaskId, agent: Name, envelope: Envelope },
+    /// Another catalog holds.
+    CatalogApplied(Applied<Catalog>),
+    /// Another set of policies decides.
+    PolicyApplied(Applied<dyn Policies>),
     /// Something was cut, and with it all below.
     Revoked(Revocation),
     /// A tool call was decided.
@@ -115,6 +134,29 @@ pub struct Origin {
     pub issuer: Audience,
     /// Random; only credentials of the current epoch are accepted.
     pub epoch: String,
+}
+
+/// What became of a grant that waited for approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Activation {
+    /// Which.
+    pub id: GrantId,
+    /// The approval.
+    pub approval: ApprovalId,
+    /// The root of its tree.
+    pub root: GrantId,
+    /// Its holder.
+    pub agent: Name,
+    /// What it allows: no more than was asked for.
+    pub scopes: Scopes,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Beyond this no renewal goes.
+    pub renewable_until: Timestamp,
+    /// How many humans approved.
+    pub approvals: u8,
+    /// The policies that allowed it.
+    pub decided: Decided,
 }
 
 /// A revocation: one event, whatever the size of the tree below.
@@ -162,8 +204,12 @@ pub struct Invocation {
     pub tree: Option<GrantId>,
     /// The holder.
     pub agent: Option<Name>,
-    /// The call, where it was well formed.
+    /// The call, where it was well formed, without its arguments.
     pub call: Option<Call>,
+    /// SHA-256 of its canonical arguments: they may hold secrets.
+    pub args: Option<Digest>,
+    /// The policies that decided.
+    pub decided: Decided,
     /// Whether it was allowed.
     pub allowed: bool,
     /// Stable words: why.
@@ -178,6 +224,9 @@ impl Body {
         match self {
             Self::GrantIssued { grant } => Some(grant.id),
             Self::GrantRenewed { id, .. } | Self::GrantStatusChanged { id, .. } => Some(*id),
+            Self::GrantActivated(activation) => Some(activation.id),
+            Self::ApprovalRequested { approval } => approval.grant,
+            Self::ApprovalGiven { grant, .. } | Self::ApprovalDenied { grant, .. } => *grant,
             Self::TokenIssued { token } => Some(token.grant),
             Self::CertificateRecorded { certificate, .. } => certificate.grant,
             Self::Revoked(Revocation { target: Target::Grant(id), .. }) => Some(*id),
@@ -191,6 +240,7 @@ impl Body {
         match self {
             Self::GrantIssued { grant } => Some(grant.root),
             Self::GrantRenewed { root, .. } | Self::GrantStatusChanged { root, .. } => Some(*root),
+            Self::GrantActivated(activation) => Some(activation.root),
             Self::TokenIssued { token } => token.chain.first().map(|link| link.grant),
             Self::Revoked(revocation) => revocation.tree,
             Self::Invoked(invocation) => invocation.tree,
@@ -205,7 +255,10 @@ impl Body {
             Self::AgentStatusChanged { name, .. } => Some(name),
             Self::TaskStarted { task } => Some(&task.agent),
             Self::GrantIssued { grant } => Some(&grant.agent),
-            Self::TaskEnded { agent, .. }
+            Self::GrantActivated(activation) => Some(&activation.agent),
+            Self::ApprovalRequested { approval } => Some(&approval.holder),
+            Self::EnvelopeOpened { agent, .. }
+            | Self::TaskEnded { agent, .. }
             | Self::GrantRenewed { agent, .. }
             | Self::GrantStatusChanged { agent, .. } => Some(agent),
             Self::TokenIssued { token } => token.chain.last().map(|link| &link.agent),
@@ -248,9 +301,16 @@ kinds! {
     TaskStarted = "task_started",
     TaskEnded = "task_ended",
     GrantIssued = "grant_issued",
+    GrantActivated = "grant_activated",
     GrantRenewed = "grant_renewed",
     GrantStatusChanged = "grant_status_changed",
     TokenIssued = "token_issued",
+    ApprovalRequested = "approval_requested",
+    ApprovalGiven = "approval_given",
+    ApprovalDenied = "approval_denied",
+    EnvelopeOpened = "envelope_opened",
+    CatalogApplied = "catalog_applied",
+    PolicyApplied = "policy_applied",
     Revoked = "revoked",
     Invoked = "invoked",
     SnapshotTaken = "snapshot_taken",

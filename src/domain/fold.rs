@@ -1,15 +1,20 @@
 //! What an event does to the state, as a delta. Nothing here changes anything, nothing here decides.
 
+use std::collections::BTreeSet;
+
+use super::approval::{Approval, ApprovalStatus};
 use super::cut::Cut;
-use super::event::{Body, Entry, Idempotency};
-use super::grant::{Grant, LiveToken, Token};
-use super::id::GrantId;
+use super::event::{Activation, Body, Entry, Idempotency};
+use super::grant::{Grant, LiveToken, Status, Token};
+use super::id::{ApprovalId, GrantId};
+use super::policy::Mode;
+use super::scope::Scope;
 use super::state::{Delta, Remembered, RequestKey, SnapshotMark};
 use super::time::{KEY_KEPT, Timestamp};
 use super::view::View;
 
 /// Raised when the same events fold to another state: a snapshot of another version is not loaded.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// An event that speaks of something the log does not know: the log is not ours, or is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -76,7 +81,14 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
             task.ended = true;
             delta.tasks.insert(*id, task);
         }
-        Body::GrantIssued { grant } => drop(delta.grants.insert(grant.id, grant.clone())),
+        Body::GrantIssued { grant } => issued(view, grant.clone(), &mut delta),
+        Body::GrantActivated(activation) => {
+            let grant = known(view, activation.id).ok_or_else(|| missing(format!("grant {}", activation.id)))?;
+            let mut approval = approval(view, activation.approval, &missing)?;
+            approval.status = ApprovalStatus::Approved;
+            delta.approvals.insert(approval.id, approval);
+            issued(view, activated(grant, activation, seq), &mut delta);
+        }
         Body::GrantRenewed { id, expires_at, .. } => {
             let grant = known(view, *id).ok_or_else(|| missing(format!("grant {id}")))?;
             delta.grants.insert(*id, Grant { expires_at: *expires_at, ..grant });
@@ -84,6 +96,38 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         Body::GrantStatusChanged { id, status, .. } => {
             let grant = known(view, *id).ok_or_else(|| missing(format!("grant {id}")))?;
             delta.grants.insert(*id, Grant { status: *status, ..grant });
+        }
+        Body::ApprovalRequested { approval } => drop(delta.approvals.insert(approval.id, approval.clone())),
+        Body::ApprovalGiven { id, vote, .. } => {
+            let mut approval = approval(view, *id, &missing)?;
+            approval.given.push(vote.clone());
+            delta.approvals.insert(*id, approval);
+        }
+        Body::ApprovalDenied { id, vote, grant } => {
+            let mut approval = approval(view, *id, &missing)?;
+            approval.denied = Some(vote.clone());
+            approval.status = ApprovalStatus::Denied;
+            delta.approvals.insert(*id, approval);
+            if let Some(id) = grant {
+                let grant = known(view, *id).ok_or_else(|| missing(format!("grant {id}")))?;
+                delta.grants.insert(*id, Grant { status: Status::Denied, ..grant });
+            }
+        }
+        Body::EnvelopeOpened { task, envelope, .. } => {
+            let mut approval = approval(view, envelope.approval, &missing)?;
+            approval.status = ApprovalStatus::Approved;
+            delta.approvals.insert(approval.id, approval);
+            let mut known = view.task(task).ok_or_else(|| missing(format!("task {task}")))?.clone();
+            known.envelope = Some(envelope.clone());
+            delta.tasks.insert(*task, known);
+        }
+        Body::CatalogApplied(catalog) => {
+            catalog.body.as_ref().ok_or_else(|| missing(format!("catalog {}", catalog.digest)))?;
+            delta.catalog = Some(catalog.clone());
+        }
+        Body::PolicyApplied(policies) => {
+            policies.body.as_ref().ok_or_else(|| missing(format!("policy set {}", policies.digest)))?;
+            delta.policies = Some(policies.clone());
         }
         Body::TokenIssued { token } => drop(delta.tokens.insert(token.id, live(token))),
         Body::Revoked(revocation) => {
@@ -100,6 +144,28 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         delta.remembered.insert(key, made);
     }
     Ok(delta)
+}
+
+/// A grant that may be used counts from now on; one that waits does not.
+fn issued(view: &View<'_>, grant: Grant, delta: &mut Delta) {
+    if grant.status == Status::Active {
+        let fresh = grant.scopes.iter().filter(|scope| !view.was_granted(grant.task, scope)).cloned();
+        let fresh: BTreeSet<Scope> = if grant.mode == Mode::Narrowed { BTreeSet::new() } else { fresh.collect() };
+        if !fresh.is_empty() {
+            delta.granted.insert(grant.task, fresh);
+        }
+        delta.reaches.insert(grant.id, view.reach_of_scopes(&grant));
+    }
+    delta.grants.insert(grant.id, grant);
+}
+
+fn activated(grant: Grant, activation: &Activation, seq: u64) -> Grant {
+    let Activation { scopes, expires_at, renewable_until, approvals, decided, .. } = activation.clone();
+    Grant { scopes, expires_at, renewable_until, approvals, decided, seq, status: Status::Active, ..grant }
+}
+
+fn approval(view: &View<'_>, id: ApprovalId, missing: &impl Fn(String) -> FoldError) -> Result<Approval, FoldError> {
+    view.approval(&id).cloned().ok_or_else(|| missing(format!("approval {id}")))
 }
 
 fn known(view: &View<'_>, id: GrantId) -> Option<Grant> {

@@ -3,11 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::agent::words;
+use super::approval::Envelope;
 use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
 use super::id::{CertificateId, GrantId, TaskId, TokenId};
+use super::limits::Limits;
 use super::name::{Audience, Line, Name};
+use super::policy::{Decided, Mode};
 use super::scope::Scopes;
 use super::time::Timestamp;
 
@@ -24,13 +27,15 @@ pub struct Task {
     pub subject: Option<Line>,
     /// When it ends by itself.
     pub expires_at: Timestamp,
+    /// What a human has approved for this purpose beforehand.
+    pub envelope: Option<Envelope>,
     /// Whether it was ended.
     pub ended: bool,
     /// When it began.
     pub created_at: Timestamp,
 }
 
-/// A node of a delegation tree. What it allows never changes; only `expires_at` and `status` do.
+/// A node of a delegation tree. Once active, what it allows never changes; only `expires_at` and `status` do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Its id.
@@ -47,10 +52,18 @@ pub struct Grant {
     pub owner: Line,
     /// On whose behalf the task runs.
     pub subject: Option<Line>,
-    /// What it allows.
+    /// What it allows; while it waits for approval, what was asked for.
     pub scopes: Scopes,
     /// For whom its tokens are.
     pub audience: Audience,
+    /// How it stands to its parent.
+    pub mode: Mode,
+    /// What may be done under it at most.
+    pub limits: Limits,
+    /// Humans who approved it, or that within which it lies.
+    pub approvals: u8,
+    /// The policies that allowed it, or asked for approval.
+    pub decided: Decided,
     /// 0 for a root; at most [`super::MAX_CHAIN`] − 1.
     pub depth: u8,
     /// The sequence at which it was granted: a cut of a name ends what came up to it.
@@ -69,6 +82,10 @@ pub struct Grant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
+    /// Asked for, and waiting for approval.
+    Pending,
+    /// Not approved.
+    Denied,
     /// Granted, and nothing since.
     Active,
     /// Halted, until resumed.
@@ -83,6 +100,10 @@ pub enum Status {
 pub enum GrantState {
     /// May be used.
     Active,
+    /// Waits for approval.
+    Pending,
+    /// Was not approved.
+    Denied,
     /// Halted, itself or somewhere above.
     Suspended,
     /// Its time, or that of something above, is over.
@@ -96,7 +117,7 @@ pub enum GrantState {
 impl GrantState {
     /// Whether nothing can bring it back.
     pub fn is_ended(self) -> bool {
-        matches!(self, Self::Expired | Self::Revoked | Self::Completed)
+        matches!(self, Self::Expired | Self::Revoked | Self::Completed | Self::Denied)
     }
 }
 
@@ -158,7 +179,11 @@ impl Token {
             let actor = issuer + link.agent.as_str().len() + 260;
             actor + 120 + link.agent.as_str().len() + text(&link.owner) + link.subject.as_ref().map_or(0, text)
         };
-        let scope = |scope: &super::scope::Scope| 2 * scope.to_string().len() + 120;
+        // A scope stands there as text and in its parts; quotes and backslashes of its constraints are escaped.
+        let scope = |scope: &super::scope::Scope| {
+            let text = scope.to_string();
+            2 * text.len() + text.bytes().filter(|byte| b"\"\\".contains(byte)).count() + 120
+        };
         let fixed = 1000 + issuer + text(&self.subject) + self.audience.as_str().len();
         fixed + self.chain.iter().map(link).sum::<usize>() + self.scopes.iter().map(scope).sum::<usize>()
     }
@@ -234,5 +259,5 @@ impl std::str::FromStr for Credential {
     }
 }
 
-words! { Status "status": Active = "active", Suspended = "suspended", Completed = "completed" }
-words! { GrantState "state": Active = "active", Suspended = "suspended", Expired = "expired", Revoked = "revoked", Completed = "completed" }
+words! { Status "status": Pending = "pending", Denied = "denied", Active = "active", Suspended = "suspended", Completed = "completed" }
+words! { GrantState "state": Active = "active", Pending = "pending", Denied = "denied", Suspended = "suspended", Expired = "expired", Revoked = "revoked", Completed = "completed" }

@@ -92,6 +92,8 @@ ids! {
     CertificateId = "crt";
     /// A leased secret.
     LeaseId = "lse";
+    /// An approval.
+    ApprovalId = "apr";
     /// A revocation.
     RevocationId = "rev";
     /// One tool call, decided.

@@ -5,6 +5,8 @@
 //! answers with the events that would make it true, or with an [`error::Error`].
 
 pub mod agent;
+pub mod applied;
+pub mod approval;
 pub mod catalog;
 pub mod certificate;
 pub mod checkpoint;
@@ -20,11 +22,14 @@ pub mod fold;
 pub mod grant;
 pub mod id;
 pub mod key;
+pub mod limits;
 pub mod name;
 pub mod policy;
 #[cfg(feature = "broker")]
 pub mod prepared;
 pub mod radius;
+#[cfg(feature = "broker")]
+pub mod reach;
 pub mod scope;
 #[cfg(feature = "broker")]
 pub mod state;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{Agent, Operator, Role, words};
+use super::agent::{Agent, Operator, words};
 use super::catalog::{Risk, Sensitivity};
 use super::error::Error;
 use super::name::Line;
@@ -283,23 +283,6 @@ impl Right {
             Self::Ask => "ask for decisions",
         }
     }
-}
-
-/// The roles that carry each right, until the policies of the ledger decide.
-const RIGHTS: &[(Right, &[Role])] = &[
-    (Right::ManageAgents, &[Role::Admin]),
-    (Right::ManageOperators, &[Role::Admin]),
-    (Right::ManageKeys, &[Role::Admin]),
-    (Right::Suspend, &[Role::Admin, Role::Responder]),
-    (Right::Revoke, &[Role::Admin, Role::Responder]),
-    (Right::Read, &Role::ALL),
-    (Right::ReadAudit, &[Role::Admin, Role::Responder, Role::Auditor]),
-    (Right::Ask, &Role::ALL),
-];
-
-/// Whether one of `roles` carries `right`.
-pub fn permits(roles: &[Role], right: Right) -> bool {
-    RIGHTS.iter().any(|(known, carriers)| *known == right && roles.iter().any(|role| carriers.contains(role)))
 }
 
 words! { Action "action": Request = "request", Delegate = "delegate", Invoke = "invoke", Approve = "approve",

@@ -1,6 +1,6 @@
 //! Blast radius: what a set of scopes reaches through the catalog, as numbers and with the way there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,19 @@ pub struct Reach {
     pub unbounded: bool,
     /// The worst that an action of the scopes can do.
     pub risk: Risk,
+}
+
+/// How a resource is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// `tool:path`, as the catalog has it.
+    pub resource: String,
+    /// How sensitive it is.
+    pub sensitivity: Sensitivity,
+    /// How many edges lead there; 0: a scope touches it.
+    pub hops: u32,
+    /// These edges, `from -> to`, in order.
+    pub via: Vec<String>,
 }
 
 /// How much is reached.
@@ -41,12 +54,20 @@ pub struct Unions {
     pub subject: Figures,
 }
 
-/// A union of reaches from which each can be taken out again.
+/// A union of reaches from which each can be taken out again. All of them are of one catalog: under another, the same
+/// places mean other resources, so a union is made anew from its members when the catalog changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Union {
     counts: HashMap<u32, u32>,
     figures: Figures,
     unbounded: u32,
+}
+
+impl Reach {
+    /// Whether it reaches this resource.
+    pub fn contains(&self, resource: u32) -> bool {
+        self.resources.binary_search(&resource).is_ok()
+    }
 }
 
 impl Figures {
@@ -63,6 +84,22 @@ impl Figures {
 }
 
 impl Union {
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty() && self.unbounded == 0
+    }
+
+    /// Takes a reach in for good: what is in it already is not counted again.
+    pub fn cover(&mut self, catalog: &Catalog, reach: &Reach) {
+        for at in &reach.resources {
+            if self.counts.insert(*at, 1).is_none() {
+                self.figures.add(catalog.sensitivity(*at));
+            }
+        }
+        self.unbounded |= u32::from(reach.unbounded);
+        self.figures.unbounded = self.unbounded > 0;
+    }
+
     /// What is in it.
     pub fn figures(&self) -> Figures {
         self.figures
@@ -84,6 +121,30 @@ impl Union {
         }
         self.unbounded += u32::from(reach.unbounded);
         self.figures.unbounded = self.unbounded > 0;
+    }
+
+    /// What it would come to with these as well.
+    pub fn with(&self, catalog: &Catalog, extra: &[&Reach]) -> Figures {
+        let mut figures = self.figures;
+        let mut seen = HashSet::new();
+        for at in extra.iter().flat_map(|reach| &reach.resources) {
+            if !self.contains(*at) && seen.insert(*at) {
+                figures.add(catalog.sensitivity(*at));
+            }
+        }
+        figures.unbounded |= extra.iter().any(|reach| reach.unbounded);
+        figures
+    }
+
+    /// What `reach` adds to this and these. What lies beyond the catalog always counts as added: nobody can say that
+    /// it was there before.
+    pub fn adds(&self, catalog: &Catalog, extra: &[&Reach], reach: &Reach) -> Figures {
+        let before = |at: &u32| self.contains(*at) || extra.iter().any(|reach| reach.contains(*at));
+        let mut figures = Figures { unbounded: reach.unbounded, ..Figures::default() };
+        for at in reach.resources.iter().filter(|at| !before(at)) {
+            figures.add(catalog.sensitivity(*at));
+        }
+        figures
     }
 
     /// Takes out a reach that was taken in.

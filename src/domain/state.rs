@@ -4,18 +4,26 @@
 //! before, on values. What is over leaves memory by *batch* time, so that a replay collects the same.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::agent::{Agent, Join, Operator};
+use super::applied::Applied;
+use super::approval::{APPROVAL_KEPT, Approval};
+use super::catalog::Catalog;
 use super::certificate::Certificate;
 use super::cut::{Cut, Target};
 use super::digest::Digest;
 use super::event::{Actor, Origin};
 use super::grant::{Grant, LiveToken, Task};
-use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::id::{ApprovalId, CertificateId, GrantId, JoinId, TaskId, TokenId};
 use super::key::Key;
 use super::name::Name;
+use super::policy::Policies;
+use super::radius::Reach;
+use super::reach::Reaches;
+use super::scope::Scope;
 use super::time::{GRACE, Timestamp};
 use super::tree::Tree;
 
@@ -31,6 +39,8 @@ pub struct State {
     pub(super) tokens_of: HashMap<GrantId, BTreeSet<TokenId>>,
     pub(super) certificates_of: HashMap<GrantId, BTreeSet<CertificateId>>,
     pub(super) keyed: HashMap<Digest, BTreeSet<CertificateId>>,
+    pub(super) reaches: Reaches,
+    catalog: Arc<Catalog>,
     due: BTreeSet<(Timestamp, Due)>,
 }
 
@@ -55,6 +65,16 @@ pub struct Tables {
     pub tasks: HashMap<TaskId, Task>,
     /// Grants: in a delta only; in a state they are in the tree.
     pub grants: HashMap<GrantId, Grant>,
+    /// What grants that became active reach: in a delta only; in a state it is counted.
+    pub reaches: HashMap<GrantId, Arc<Reach>>,
+    /// What was ever granted under a task: a delta adds to it.
+    pub granted: HashMap<TaskId, BTreeSet<Scope>>,
+    /// Approvals.
+    pub approvals: HashMap<ApprovalId, Approval>,
+    /// The catalog.
+    pub catalog: Option<Applied<Catalog>>,
+    /// The policies.
+    pub policies: Option<Applied<dyn Policies>>,
     /// Tokens.
     pub tokens: HashMap<TokenId, LiveToken>,
     /// What idempotency keys have made.
@@ -112,6 +132,7 @@ enum Due {
     Task(TaskId),
     Join(JoinId),
     Certificate(CertificateId),
+    Approval(ApprovalId),
     Remembered(RequestKey),
     Cut(Target),
 }
@@ -128,6 +149,13 @@ impl Delta {
         self.certificates.extend(later.certificates);
         self.tasks.extend(later.tasks);
         self.grants.extend(later.grants);
+        self.reaches.extend(later.reaches);
+        for (task, scopes) in later.granted {
+            self.granted.entry(task).or_default().extend(scopes);
+        }
+        self.approvals.extend(later.approvals);
+        self.catalog = later.catalog.or(self.catalog.take());
+        self.policies = later.policies.or(self.policies.take());
         self.tokens.extend(later.tokens);
         self.remembered.extend(later.remembered);
         self.cuts.extend(later.cuts);
@@ -150,6 +178,11 @@ impl State {
         &self.tables
     }
 
+    /// The catalog; before one is applied, an empty one.
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// The grants.
     pub fn tree(&self) -> &Tree {
         &self.tree
@@ -167,12 +200,18 @@ impl State {
             certificates,
             tasks,
             grants,
+            reaches: _,
+            granted,
+            approvals,
+            catalog: _,
+            policies: _,
             tokens,
             remembered,
             cuts,
         } = &self.tables;
         let people = keys.len() + agents.len() + operators.len() + joins.len() + certificates.len();
-        let work = tasks.len() + grants.len() + self.tree.len() + tokens.len() + remembered.len() + cuts.len();
+        let asked = approvals.len() + granted.values().map(BTreeSet::len).sum::<usize>();
+        let work = asked + tasks.len() + grants.len() + self.tree.len() + tokens.len() + remembered.len() + cuts.len();
         (people + work) as u64
     }
 
@@ -191,6 +230,11 @@ impl State {
             certificates,
             tasks,
             grants,
+            reaches,
+            granted,
+            approvals,
+            catalog,
+            policies,
             tokens,
             remembered,
             cuts,
@@ -206,11 +250,31 @@ impl State {
         self.schedule(tasks.values().map(|task| (task.expires_at.plus(GRACE), Due::Task(task.id))));
         self.tables.tasks.extend(tasks);
         self.put_grants(grants);
+        for (task, scopes) in granted {
+            self.tables.granted.entry(task).or_default().extend(scopes);
+        }
+        self.tables.policies = policies.or(self.tables.policies.take());
+        match catalog {
+            Some(catalog) => self.recount(catalog),
+            None => self.count(reaches),
+        }
+        let ends = approvals.values().map(|one| (one.expires_at.plus(APPROVAL_KEPT), Due::Approval(one.id)));
+        self.due.extend(ends);
+        self.tables.approvals.extend(approvals);
         self.put_tokens(tokens);
         self.schedule(remembered.iter().map(|(key, made)| (made.until, Due::Remembered(key.clone()))));
         self.tables.remembered.extend(remembered);
         self.schedule(cuts.iter().map(|(target, cut)| (cut.until, Due::Cut(target.clone()))));
         self.tables.cuts.extend(cuts);
+    }
+
+    /// The state of a snapshot: a fresh one that takes everything in at once.
+    pub fn restore(&mut self, delta: Delta, head: u64, at: Timestamp) {
+        let catalog = delta.catalog.is_some();
+        self.apply(delta, head, at);
+        if !catalog {
+            self.reaches = Reaches::of(&self.catalog, self.tree.iter(), &self.tables.granted);
+        }
     }
 
     fn put_grants(&mut self, grants: HashMap<GrantId, Grant>) {
@@ -227,6 +291,24 @@ impl State {
             }
             self.tree.put(grant);
         }
+    }
+
+    /// Counts what grants that became active reach.
+    fn count(&mut self, reaches: HashMap<GrantId, Arc<Reach>>) {
+        for (id, reach) in reaches {
+            if let Some(grant) = self.tree.get(id) {
+                self.reaches.put(&self.catalog, grant, reach);
+            }
+        }
+    }
+
+    /// Counts everything again by another catalog.
+    fn recount(&mut self, catalog: Applied<Catalog>) {
+        if let Some(body) = &catalog.body {
+            self.catalog = Arc::clone(body);
+        }
+        self.reaches = Reaches::of(&self.catalog, self.tree.iter(), &self.tables.granted);
+        self.tables.catalog = Some(catalog);
     }
 
     fn put_tokens(&mut self, tokens: HashMap<TokenId, LiveToken>) {
@@ -277,7 +359,12 @@ impl State {
         match due {
             Due::Grant(_) => {}
             Due::Token(id) => self.drop_token(*id),
-            Due::Task(id) => drop(tables.tasks.remove(id)),
+            Due::Task(id) => {
+                tables.tasks.remove(id);
+                tables.granted.remove(id);
+                self.reaches.end_task(*id);
+            }
+            Due::Approval(id) => drop(tables.approvals.remove(id)),
             Due::Join(id) => drop(tables.joins.remove(id)),
             Due::Certificate(id) => self.drop_certificate(*id),
             Due::Remembered(key) => {
@@ -312,6 +399,7 @@ impl State {
         if !self.tree.remove(id) {
             return;
         }
+        self.reaches.drop(&self.catalog, id);
         unlink(&mut self.held, &agent, id);
         if root {
             unlink(&mut self.roots, &task, id);

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::agent::{Agent, AgentStatus, Join, Operator};
+use super::approval::Approval;
 use super::certificate::Certificate;
 use super::cut::{Cut, Target};
 use super::digest::Digest;
 use super::event::Origin;
 use super::grant::{Grant, GrantState, LiveToken, Status, Task};
-use super::id::{CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::id::{ApprovalId, CertificateId, GrantId, JoinId, TaskId, TokenId};
 use super::key::{self, Key, Phase, Purpose};
 use super::name::Name;
 use super::state::{Delta, Remembered, RequestKey, State};
@@ -18,7 +19,7 @@ use super::{MAX_CHAIN, agent::Kind};
 /// State under two layers: the batch's accepted requests, then this request's own events.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    base: &'a State,
+    pub(super) base: &'a State,
     batch: Option<&'a Delta>,
     own: Option<&'a Delta>,
     head: u64,
@@ -55,7 +56,7 @@ impl<'a> View<'a> {
         Self { base, batch: Some(batch), own: Some(own), head }
     }
 
-    fn layers(&self) -> impl Iterator<Item = &'a Delta> + use<'a> {
+    pub(super) fn layers(&self) -> impl Iterator<Item = &'a Delta> + use<'a> {
         self.own.into_iter().chain(self.batch)
     }
 
@@ -76,6 +77,8 @@ impl<'a> View<'a> {
         token: tokens[TokenId] -> LiveToken;
         /// What an idempotency key has made.
         remembered: remembered[RequestKey] -> Remembered;
+        /// An approval.
+        approval: approvals[ApprovalId] -> Approval;
         /// A cut.
         cut: cuts[Target] -> Cut;
     }
@@ -139,6 +142,9 @@ impl<'a> View<'a> {
         if !matches!(agent, Some(AgentStatus::Active | AgentStatus::Suspended)) {
             return (GrantState::Revoked, "agent_retired");
         }
+        if grant.status == Status::Denied {
+            return (GrantState::Denied, "approval_denied");
+        }
         // What was given back is not made to look expired by its task's end.
         if grant.status == Status::Completed {
             return (GrantState::Completed, "grant_completed");
@@ -150,6 +156,9 @@ impl<'a> View<'a> {
         }
         if now >= grant.expires_at {
             return (GrantState::Expired, "grant_expired");
+        }
+        if grant.status == Status::Pending {
+            return (GrantState::Pending, "awaits_approval");
         }
         if grant.status == Status::Suspended {
             return (GrantState::Suspended, "grant_suspended");
@@ -305,6 +314,19 @@ impl<'a> View<'a> {
             .filter_map(move |id| view.task(id))
     }
 
+    /// Every approval, decided or not.
+    pub fn approvals(&self) -> impl Iterator<Item = &'a Approval> + use<'a> {
+        let (view, base) = (*self, self.base);
+        let fresh: BTreeSet<ApprovalId> = self.layers().flat_map(|layer| layer.approvals.keys().copied()).collect();
+        let fresh = fresh.into_iter().filter(move |id| !base.tables.approvals.contains_key(id));
+        base.tables.approvals.keys().copied().chain(fresh).filter_map(move |id| view.approval(&id))
+    }
+
+    /// The approval that a grant waits for, or waited for, while it is remembered.
+    pub fn approval_of(&self, grant: GrantId) -> Option<&'a Approval> {
+        self.approvals().find(|approval| approval.grant == Some(grant))
+    }
+
     /// Every grant of the base state, whatever its standing.
     pub fn grants(&self) -> impl Iterator<Item = &'a Grant> + use<'a> {
         self.base.tree.iter()
@@ -362,9 +384,11 @@ impl<'a> View<'a> {
 fn severity(state: GrantState) -> u8 {
     match state {
         GrantState::Active => 0,
-        GrantState::Suspended => 1,
-        GrantState::Expired => 2,
-        GrantState::Completed => 3,
-        GrantState::Revoked => 4,
+        GrantState::Pending => 1,
+        GrantState::Suspended => 2,
+        GrantState::Expired => 3,
+        GrantState::Completed => 4,
+        GrantState::Denied => 5,
+        GrantState::Revoked => 6,
     }
 }

@@ -14,9 +14,10 @@ use super::fault::Place;
 use super::metrics;
 use crate::attest::PeerCertificate;
 use crate::broker::{Asked, Broker};
-use crate::domain::agent::{AgentStatus, Kind};
+use crate::domain::agent::{AgentStatus, Kind, Operator};
 use crate::domain::decide::{Caller, may, presentable};
 use crate::domain::error::{Code, Error};
+use crate::domain::name::Name;
 use crate::domain::policy::Right;
 
 /// Which callers a call is for.
@@ -52,8 +53,10 @@ pub enum Operators {
     No,
     /// All.
     Any,
-    /// Those whose roles carry this right.
+    /// Those whom the policies give this right.
     With(Right),
+    /// All, as far as the table goes: the turn asks the policies, with what it knows of the target.
+    Decided,
 }
 
 const fn row(rpc: &'static str, agents: Agents, operators: Operators) -> Row {
@@ -71,8 +74,8 @@ const fn to_holders(row: Row) -> Row {
 /// The table. `every_rpc_is_in_the_access_table` holds it against the compiled descriptor.
 pub const ACCESS: &[Row] = {
     use Agents::{Active, Any, No};
-    use Operators::With;
-    use Right::{Ask, ManageAgents, ManageKeys, ManageOperators, Read, ReadAudit, Revoke, Suspend};
+    use Operators::{Decided, With};
+    use Right::{Ask, ManageAgents, ManageCatalog, ManageKeys, ManageOperators, ManagePolicy, Read, ReadAudit};
     &[
         open("/belay.v1.Identity/Enroll"),
         row("/belay.v1.Identity/Renew", Active, Operators::Any),
@@ -80,15 +83,15 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Agents/Invite", No, With(ManageAgents)),
         row("/belay.v1.Agents/List", No, With(Read)),
         row("/belay.v1.Agents/Show", No, With(Read)),
-        row("/belay.v1.Agents/Suspend", No, With(Suspend)),
-        row("/belay.v1.Agents/Resume", No, With(Suspend)),
+        row("/belay.v1.Agents/Suspend", No, Decided),
+        row("/belay.v1.Agents/Resume", No, Decided),
         row("/belay.v1.Agents/Retire", No, With(ManageAgents)),
         row("/belay.v1.Operators/Add", No, With(ManageOperators)),
         row("/belay.v1.Operators/Invite", No, With(ManageOperators)),
         row("/belay.v1.Operators/List", No, With(Read)),
         row("/belay.v1.Operators/Remove", No, With(ManageOperators)),
         row("/belay.v1.Tasks/Start", Active, Operators::No),
-        row("/belay.v1.Tasks/End", Any, With(Revoke)),
+        row("/belay.v1.Tasks/End", Any, Decided),
         row("/belay.v1.Tasks/List", Active, With(Read)),
         row("/belay.v1.Grants/Request", Active, Operators::No),
         row("/belay.v1.Grants/Delegate", Active, Operators::No),
@@ -96,20 +99,31 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Grants/List", Active, With(Read)),
         row("/belay.v1.Grants/Renew", Active, Operators::No),
         row("/belay.v1.Grants/Complete", Any, Operators::No),
-        row("/belay.v1.Grants/Suspend", No, With(Suspend)),
-        row("/belay.v1.Grants/Resume", No, With(Suspend)),
+        row("/belay.v1.Grants/Suspend", No, Decided),
+        row("/belay.v1.Grants/Resume", No, Decided),
         row("/belay.v1.Tokens/Issue", Active, Operators::No),
         row("/belay.v1.Tokens/Verify", Active, With(Ask)),
         row("/belay.v1.Certificates/Issue", Active, Operators::No),
         to_holders(row("/belay.v1.Decisions/Authorize", Active, With(Ask))),
-        row("/belay.v1.Revocations/Revoke", Any, With(Revoke)),
+        row("/belay.v1.Catalogs/Apply", No, With(ManageCatalog)),
+        row("/belay.v1.Catalogs/Show", No, With(Read)),
+        row("/belay.v1.Policies/Apply", No, With(ManagePolicy)),
+        row("/belay.v1.Policies/Show", No, With(Read)),
+        row("/belay.v1.Policies/Explain", No, With(Ask)),
+        row("/belay.v1.Radius/Get", Active, With(Read)),
+        row("/belay.v1.Approvals/List", Active, With(Read)),
+        row("/belay.v1.Approvals/Show", Active, With(Read)),
+        row("/belay.v1.Approvals/Watch", No, With(Read)),
+        row("/belay.v1.Approvals/Approve", No, Decided),
+        row("/belay.v1.Approvals/Deny", No, Decided),
+        row("/belay.v1.Revocations/Revoke", Any, Decided),
         row("/belay.v1.Audit/List", No, With(ReadAudit)),
         row("/belay.v1.Audit/Show", No, With(ReadAudit)),
         row("/belay.v1.Audit/Tail", No, With(ReadAudit)),
         row("/belay.v1.Audit/Why", No, With(ReadAudit)),
         row("/belay.v1.Keys/List", No, With(Read)),
         row("/belay.v1.Keys/Rotate", No, With(ManageKeys)),
-        row("/belay.v1.Keys/Taint", No, With(Revoke)),
+        row("/belay.v1.Keys/Taint", No, Decided),
         row("/belay.v1.Status/Get", No, With(Read)),
         to_holders(open("/grpc.health.v1.Health/Check")),
         to_holders(open("/grpc.health.v1.Health/Watch")),
@@ -232,16 +246,26 @@ fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
             presentable(&view, presenter, now)?;
             let operator = view.operator(&presenter.name);
             match row.operators {
-                Operators::With(right) => may(operator, &presenter.name, right),
-                // No right is asked for, but who was removed is nobody: every operator may read.
-                Operators::Any => may(operator, &presenter.name, Right::Read),
+                Operators::With(right) => may(&view, &presenter.name, right, None),
+                Operators::Any | Operators::Decided => is_there(operator, &presenter.name),
                 Operators::No => {
-                    may(operator, &presenter.name, Right::Read)?;
+                    is_there(operator, &presenter.name)?;
                     Err(Error::denied("agents_only", "this needs an agent's identity; name it with --identity DIR"))
                 }
             }
         }
     })
+}
+
+/// No right is asked for, but who was removed is nobody.
+fn is_there(operator: Option<&Operator>, name: &Name) -> Result<(), Error> {
+    match operator.filter(|operator| !operator.removed) {
+        Some(_) => Ok(()),
+        None => {
+            let message = format!("operator `{name}` is not known here or was removed");
+            Err(Error::new(Code::Unauthenticated, "caller_unknown", message))
+        }
+    }
 }
 
 fn identities_only() -> Error {

@@ -1,5 +1,6 @@
 //! Domain records as they go over the wire, and the fields of requests as domain values.
 
+use super::weights;
 use crate::broker::Found;
 use crate::domain::MAX_CHAIN;
 use crate::domain::agent::{Agent, Kind, Operator};
@@ -67,6 +68,7 @@ pub(super) fn task(task: &Task, state: GrantState) -> v1::Task {
         state: state.to_string(),
         expires_at: task.expires_at.to_string(),
         created_at: task.created_at.to_string(),
+        envelope: task.envelope.as_ref().map(weights::envelope),
     }
 }
 
@@ -84,10 +86,13 @@ pub(super) fn grant(grant: &Grant, state: GrantState, reason: &str) -> v1::Grant
         created_at: grant.created_at.to_string(),
         expires_at: grant.expires_at.to_string(),
         renewable_until: grant.renewable_until.to_string(),
-        limits: Some(v1::Limits { max_depth: u32::try_from(MAX_CHAIN).unwrap_or(u32::MAX) }),
+        limits: Some(weights::limits(&grant.limits, MAX_CHAIN)),
         owner: grant.owner.to_string(),
         subject: grant.subject.as_ref().map_or_else(String::new, ToString::to_string),
         reason: if state == GrantState::Active { String::new() } else { reason.to_owned() },
+        mode: grant.mode.to_string(),
+        approvals: grant.approvals.into(),
+        policy: Some(weights::decided(&grant.decided)),
     }
 }
 

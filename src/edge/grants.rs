@@ -4,11 +4,13 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::{audience, given, grant, lifetime, line};
-use super::{Edge, open};
+use super::{Edge, open, weights};
 use crate::broker::idempotency;
 use crate::domain::decide::{Delegate, Granted, RenewGrant, RequestGrant, SetGrantStatus};
 use crate::domain::error::Error;
 use crate::domain::grant::Status as GrantStatus;
+use crate::domain::limits::Limits;
+use crate::domain::policy::Mode;
 use crate::domain::scope::Scopes;
 use crate::domain::time::DEFAULT_GRANT;
 use crate::wire::v1::{self, grants_server::Grants};
@@ -26,6 +28,8 @@ impl Grants for Edge {
             scopes: Scopes::parse(&body.scopes)?,
             audience: audience(&body.audience)?,
             ttl: lifetime(body.ttl_ms, DEFAULT_GRANT)?,
+            limits: Limits::parse(&body.limits)?,
+            narrow: body.narrow,
             token: body.token,
         };
         self.granted(self.0.submit_once(&asked, command, key).await?)
@@ -41,6 +45,15 @@ impl Grants for Edge {
             scopes: Scopes::parse(&body.scopes)?,
             audience: audience(&body.audience)?,
             ttl: lifetime(body.ttl_ms, DEFAULT_GRANT)?,
+            own: match given(&body.mode)? {
+                None | Some(Mode::Narrowed) => false,
+                Some(Mode::Own) => true,
+                Some(Mode::Root) => {
+                    return Err(Error::malformed("mode", &body.mode, "a delegation is narrowed or own").into());
+                }
+            },
+            limits: Limits::parse(&body.limits)?,
+            narrow: body.narrow,
         };
         self.granted(self.0.submit_once(&asked, command, key).await?)
     }
@@ -95,12 +108,15 @@ impl Edge {
     }
 
     fn granted(&self, granted: Granted) -> Answer<v1::GrantResponse> {
-        let Granted { grant: known, state, token } = granted;
+        let Granted { grant: known, state, token, weight, approval, narrowed } = granted;
         let token = token.map(|answer| self.0.sign_token(answer)).transpose()?;
         Ok(Response::new(v1::GrantResponse {
             grant: Some(grant(&known, state, "")),
             token: token.map(super::tokens::token),
             exposure_until: known.expires_at.to_string(),
+            radius: Some(weights::weight(&weight)),
+            approval: approval.map(|approval| self.approval(&approval)),
+            narrowed: narrowed.iter().map(weights::difference).collect(),
         }))
     }
 }

@@ -17,6 +17,7 @@ mod summary;
 mod tail;
 mod tasks;
 mod tokens;
+mod weights;
 
 use std::sync::Arc;
 

@@ -25,6 +25,17 @@ pub(super) fn of(body: &Body) -> String {
             let scopes: Vec<String> = grant.scopes.iter().map(ToString::to_string).collect();
             format!("{} to {}: {}", grant.id, grant.agent, scopes.join(" "))
         }
+        Body::GrantActivated(one) => format!("{} by {} approvals until {}", one.id, one.approvals, one.expires_at),
+        Body::ApprovalRequested { approval } => {
+            format!("{} for {} needs {} approvals", approval.id, approval.holder, approval.needed)
+        }
+        Body::ApprovalGiven { id, vote, .. } => format!("{id} by {}: {}", vote.by, vote.reason),
+        Body::ApprovalDenied { id, vote, .. } => format!("{id} by {}: {}", vote.by, vote.reason),
+        Body::EnvelopeOpened { task, envelope, .. } => {
+            format!("{task} by {} until {}", envelope.approval, envelope.expires_at)
+        }
+        Body::CatalogApplied(applied) => format!("version {}, {}", applied.version, applied.digest),
+        Body::PolicyApplied(applied) => format!("version {}, {}", applied.version, applied.digest),
         Body::GrantRenewed { id, expires_at, .. } => format!("{id} until {expires_at}"),
         Body::GrantStatusChanged { id, status, reason, .. } => format!("{id} is {status}: {reason}"),
         Body::TokenIssued { token } => format!("{} under {} for {}", token.id, token.grant, token.audience),

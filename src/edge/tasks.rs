@@ -4,25 +4,34 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::{lifetime, line, task};
-use super::{Edge, open};
+use super::{Edge, open, weights};
 use crate::broker::idempotency;
-use crate::domain::decide::{EndTask, StartTask};
+use crate::domain::approval::Approval;
+use crate::domain::decide::{EndTask, StartTask, state_of};
+use crate::domain::scope::Scopes;
 use crate::domain::time::DEFAULT_TASK;
 use crate::wire::v1::{self, tasks_server::Tasks};
 
 #[tonic::async_trait]
 impl Tasks for Edge {
-    async fn start(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::Task>, Status> {
+    async fn start(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::StartTaskResponse>, Status> {
         let (asked, mut body) = open(request)?;
         let key = std::mem::take(&mut body.idempotency_key);
         let key = idempotency::<StartTask>(&key, &body.encode_to_vec())?;
-        let command = StartTask {
-            purpose: line(&body.purpose, "purpose")?,
-            subject: None,
-            ttl: lifetime(body.ttl_ms, DEFAULT_TASK)?,
+        let ttl = lifetime(body.ttl_ms, DEFAULT_TASK)?;
+        let envelope = match body.envelope.is_empty() {
+            true => None,
+            false => Some((
+                Scopes::parse(&body.envelope).map_err(|error| error.on("envelope"))?,
+                lifetime(body.envelope_ttl_ms, ttl)?,
+            )),
         };
+        let command = StartTask { purpose: line(&body.purpose, "purpose")?, subject: None, ttl, envelope };
         let started = self.0.submit_once(&asked, command, key).await?;
-        Ok(Response::new(self.task(&started)))
+        Ok(Response::new(v1::StartTaskResponse {
+            task: Some(self.task(&started.task)),
+            approval: started.approval.map(|approval| self.approval(&approval)),
+        }))
     }
 
     async fn end(&self, request: Request<v1::EndTaskRequest>) -> Result<Response<v1::Task>, Status> {
@@ -41,6 +50,12 @@ impl Tasks for Edge {
 }
 
 impl Edge {
+    /// An approval, with how it stands now.
+    pub(super) fn approval(&self, known: &Approval) -> v1::Approval {
+        let now = self.0.ledger().now();
+        weights::approval(known, self.0.ledger().view(|view| state_of(&view, known, now)))
+    }
+
     fn task(&self, known: &crate::domain::grant::Task) -> v1::Task {
         let now = self.0.ledger().now();
         task(known, self.0.ledger().view(|view| view.task_state(known, now)))

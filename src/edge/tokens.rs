@@ -65,6 +65,7 @@ impl Decisions for Edge {
             reasons: verdict.reasons.into_iter().map(reason).collect(),
             grant: verdict.grant.map_or_else(String::new, |grant| grant.to_string()),
             possession: possession(authorized.proven),
+            policy: None,
         }))
     }
 }

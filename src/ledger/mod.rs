@@ -3,6 +3,7 @@
 //! Requests are prepared elsewhere and decided here, in the turn, one after the other. What this module
 //! answers is durable: an answer that has left is an event that no crash undoes.
 
+mod body;
 mod clock;
 mod job;
 mod metrics;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 
+pub use body::Bodies;
 pub use clock::{Clock, Reading, SystemClock};
 pub use job::Request;
 pub use seed::Seeds;
@@ -55,6 +57,7 @@ struct Shared {
     memory: RwLock<Memory>,
     queue: Queue,
     reader: Box<dyn Reader>,
+    bodies: Arc<dyn Bodies>,
     clock: Arc<dyn Clock>,
     steady: Mutex<Steady>,
     seeds: Seeds,
@@ -75,9 +78,10 @@ struct Memory {
 
 impl Memory {
     /// Folds one stored entry.
-    fn take_in(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+    fn take_in(&mut self, bytes: &[u8], reader: &dyn Reader, bodies: &dyn Bodies) -> Result<(), StoreError> {
         let seq = self.state.head() + 1;
-        let entry = wire::decode(bytes).map_err(|error| damaged(format!("entry {seq}: {error}")))?;
+        let mut entry = wire::decode(bytes).map_err(|error| damaged(format!("entry {seq}: {error}")))?;
+        body::load(&mut entry, reader, bodies)?;
         let delta = fold(&View::of(&self.state), seq, &entry).map_err(damaged)?;
         self.state.apply(delta, seq, entry.at);
         self.frontier.push(leaf_hash(bytes));
@@ -95,9 +99,10 @@ impl Ledger {
         clock: Arc<dyn Clock>,
         seeds: Seeds,
         snapshot_every: u64,
+        bodies: Arc<dyn Bodies>,
     ) -> Result<Self, Error> {
         let name = store.name();
-        let shared = load(&mut *store, clock, seeds)
+        let shared = load(&mut *store, clock, seeds, bodies)
             .map_err(|error| Error::new(Code::Unavailable, "store", error.to_string()))?;
         let shared = Arc::new(shared);
         let sequencer = turn::Sequencer::new(store, Arc::clone(&shared), snapshot_every);
@@ -290,14 +295,20 @@ impl Drop for Ledger {
     }
 }
 
-fn load(store: &mut dyn Store, clock: Arc<dyn Clock>, seeds: Seeds) -> Result<Shared, StoreError> {
+fn load(
+    store: &mut dyn Store,
+    clock: Arc<dyn Clock>,
+    seeds: Seeds,
+    bodies: Arc<dyn Bodies>,
+) -> Result<Shared, StoreError> {
     let reader = store.reader()?;
     let head = store.begin()?;
-    let memory = snapshot::load(&*reader, head.snapshot);
+    let memory = snapshot::load(&*reader, head.snapshot, &*bodies);
     let shared = memory.map(|memory| Shared {
         memory: RwLock::new(memory.unwrap_or_default()),
         queue: Queue::default(),
         reader,
+        bodies,
         steady: Mutex::new(Steady::new(clock.read())),
         clock,
         seeds,

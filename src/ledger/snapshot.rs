@@ -3,11 +3,16 @@
 //! Records are sorted by key: the same state gives the same bytes, and a full fold can be held against
 //! snapshot plus tail.
 
+use std::collections::{BTreeSet, HashMap};
+
 use serde::{Deserialize, Serialize};
 
+use super::body::{Bodies, fill};
 use super::job::{Job, Pending, Request};
 use super::{Memory, SNAPSHOT_EVERY, damaged};
 use crate::domain::agent::{Agent, Join, Operator};
+use crate::domain::applied::Applied;
+use crate::domain::approval::Approval;
 use crate::domain::certificate::Certificate;
 use crate::domain::cut::{Cut, Target};
 use crate::domain::decide::{Caller, MarkSnapshot};
@@ -15,7 +20,9 @@ use crate::domain::digest::Digest;
 use crate::domain::event::Origin;
 use crate::domain::fold::VERSION;
 use crate::domain::grant::{Grant, LiveToken, Task};
+use crate::domain::id::TaskId;
 use crate::domain::key::Key;
+use crate::domain::scope::Scope;
 use crate::domain::state::{Delta, Remembered, RequestKey, SnapshotMark, State};
 use crate::domain::time::Timestamp;
 use crate::merkle::Frontier;
@@ -38,6 +45,10 @@ struct Snapshot {
     tokens: Vec<LiveToken>,
     remembered: Vec<(RequestKey, Remembered)>,
     cuts: Vec<(Target, Cut)>,
+    granted: Vec<(TaskId, BTreeSet<Scope>)>,
+    approvals: Vec<Approval>,
+    catalog: Option<(u64, Digest)>,
+    policies: Option<(u64, Digest)>,
 }
 
 /// The bytes of a memory.
@@ -59,14 +70,25 @@ pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, StoreError> {
         tokens: sorted(tables.tokens.values(), |token| token.id),
         remembered: pairs(&tables.remembered),
         cuts: pairs(&tables.cuts),
+        granted: pairs(&tables.granted),
+        approvals: sorted(tables.approvals.values(), |approval| approval.id),
+        catalog: tables.catalog.as_ref().map(|applied| (applied.version, applied.digest)),
+        policies: tables.policies.as_ref().map(|applied| (applied.version, applied.digest)),
     };
     postcard::to_stdvec(&snapshot).map_err(|error| StoreError::new("building a snapshot", error))
 }
 
 /// The memory of these bytes.
-pub(super) fn decode(bytes: &[u8]) -> Result<Memory, StoreError> {
+fn decode(bytes: &[u8], reader: &dyn Reader, bodies: &dyn Bodies) -> Result<Memory, StoreError> {
     let snapshot: Snapshot =
         postcard::from_bytes(bytes).map_err(|error| StoreError::new("reading a snapshot", error))?;
+    let (mut catalog, mut policies) = (snapshot.catalog.map(named), snapshot.policies.map(named));
+    if let Some(applied) = &mut catalog {
+        fill(applied, reader, |bytes| bodies.catalog(bytes))?;
+    }
+    if let Some(applied) = &mut policies {
+        fill(applied, reader, |bytes| bodies.policies(bytes))?;
+    }
     let delta = Delta {
         origin: snapshot.origin,
         snapshot: snapshot.mark,
@@ -80,9 +102,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Memory, StoreError> {
         tokens: snapshot.tokens.into_iter().map(|token| (token.id, token)).collect(),
         remembered: snapshot.remembered.into_iter().collect(),
         cuts: snapshot.cuts.into_iter().collect(),
+        granted: snapshot.granted.into_iter().collect(),
+        approvals: snapshot.approvals.into_iter().map(|one| (one.id, one)).collect(),
+        // What grants reach is counted again, by the catalog.
+        reaches: HashMap::new(),
+        catalog,
+        policies,
     };
     let mut state = State::default();
-    state.apply(delta, snapshot.head, snapshot.at);
+    state.restore(delta, snapshot.head, snapshot.at);
     Ok(Memory { state, frontier: snapshot.frontier })
 }
 
@@ -112,7 +140,7 @@ pub(super) fn job(memory: &Memory, seed: [u8; 32]) -> Result<Box<dyn Job>, Store
 
 /// The newest snapshot, if there is one that this program's fold wrote. Its digest was logged: bytes that
 /// do not match are damage, and are not quietly replaced by a replay.
-pub(super) fn load(reader: &dyn Reader, event: u64) -> Result<Option<Memory>, StoreError> {
+pub(super) fn load(reader: &dyn Reader, event: u64, bodies: &dyn Bodies) -> Result<Option<Memory>, StoreError> {
     if event == 0 {
         return Ok(None);
     }
@@ -126,11 +154,15 @@ pub(super) fn load(reader: &dyn Reader, event: u64) -> Result<Option<Memory>, St
         return Ok(None);
     }
     let body = reader.blob(digest)?.ok_or_else(|| damaged(format!("snapshot {digest} is missing")))?;
-    let memory = decode(&body)?;
+    let memory = decode(&body, reader, bodies)?;
     if memory.state.head() != seq || memory.frontier.size() != seq {
         return Err(damaged(format!("snapshot {digest} is of entry {}, its event says {seq}", memory.state.head())));
     }
     Ok(Some(memory))
+}
+
+fn named<T: ?Sized>((version, digest): (u64, Digest)) -> Applied<T> {
+    Applied { version, digest, body: None }
 }
 
 fn sorted<'a, T: Clone + 'a, K: Ord>(records: impl Iterator<Item = &'a T>, key: impl Fn(&T) -> K) -> Vec<T> {

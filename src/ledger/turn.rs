@@ -377,7 +377,7 @@ pub(super) fn learn(store: &mut dyn Store, shared: &Shared, head: Head) -> Resul
         }
         let mut memory = shared.write();
         for body in missed {
-            memory.take_in(&body)?;
+            memory.take_in(&body, &*shared.reader, &*shared.bodies)?;
         }
     }
     let memory = shared.read();

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use super::data::{self, State};
 use super::{Config, file, harden, operator};
 use crate::broker::Broker;
+use crate::cedar::Set;
 use crate::domain::agent::{Operator, Role};
 use crate::domain::error::{Code, Error};
 use crate::domain::name::Name;
@@ -66,7 +67,7 @@ async fn run(init: &Init) -> anyhow::Result<Made> {
     if state == State::Empty {
         data::begin(data)?;
     }
-    let broker = super::open(&init.config, store, init.config.grpc).await?;
+    let broker = super::open(&init.config, store, init.config.grpc, Set::production).await?;
     let made = identity(init, &broker).await;
     let ledger = std::sync::Arc::clone(broker.ledger());
     tokio::task::spawn_blocking(move || ledger.close()).await.context("closing the ledger")?;

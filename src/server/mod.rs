@@ -38,6 +38,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::broker::{Broker, Foundation};
+use crate::cedar::Set;
 use crate::domain::error::{Code, Error};
 use crate::edge;
 use crate::ledger::{Clock as _, Seeds, SystemClock};
@@ -204,13 +205,13 @@ async fn begin(config: &Config, mode: &Mode, grpc: SocketAddr) -> anyhow::Result
     match mode {
         Mode::Dev { home } => {
             data::make(&config.data)?;
-            let broker = open(config, store(&config.data)?, grpc).await?;
+            let broker = open(config, store(&config.data)?, grpc, Set::dev).await?;
             operator::development(&broker, home).await?;
             Ok(broker)
         }
         Mode::Production { .. } => match is_empty(store(&config.data)?)? {
             (_, true) => Err(data::not_made(&config.data).into()),
-            (store, false) => open(config, store, grpc).await,
+            (store, false) => open(config, store, grpc, Set::production).await,
         },
     }
 }
@@ -226,7 +227,12 @@ fn is_empty(mut store: Sqlite) -> Result<(Sqlite, bool), Error> {
     Ok((store, head.size == 0))
 }
 
-async fn open(config: &Config, store: Sqlite, grpc: SocketAddr) -> anyhow::Result<Broker> {
+async fn open(
+    config: &Config,
+    store: Sqlite,
+    grpc: SocketAddr,
+    policies: fn() -> Result<Set, Error>,
+) -> anyhow::Result<Broker> {
     let foundation = Foundation {
         store: Box::new(store),
         clock: Arc::new(SystemClock),
@@ -235,6 +241,7 @@ async fn open(config: &Config, store: Sqlite, grpc: SocketAddr) -> anyhow::Resul
         trust_domain: config.trust_domain.clone(),
         issuer: config.issuer()?,
         address: names::address(&config.names, grpc),
+        policies,
     };
     let broker = Broker::open(foundation, &config.data).await?;
     let (begun, issuer) = (&broker.origin().issuer, config.issuer()?);

@@ -270,7 +270,8 @@ async fn a_call_that_is_none_is_refused_before_it_is_decided() {
         ("db", "read", &long, "resource"),
     ] {
         let [tool, action, resource] = [tool, action, resource].map(str::to_owned);
-        let request = belay::wire::v1::AuthorizeRequest { token: token.clone(), tool, action, resource };
+        let request =
+            belay::wire::v1::AuthorizeRequest { token: token.clone(), tool, action, resource, ..Default::default() };
         let what = format!("{request:?}");
         let refusal = refused(&what, decisions.authorize(request).await, Code::InvalidArgument, "malformed", 2);
         assert_eq!(refusal.field.as_deref(), Some(field), "{what}");

@@ -41,6 +41,7 @@ impl Decide for Wants {
                 agent: "planner".parse()?,
                 subject: None,
                 expires_at: ctx.now.plus(Span::hours(1)),
+                envelope: None,
                 ended: false,
                 created_at: ctx.now,
             },

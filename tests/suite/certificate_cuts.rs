@@ -169,10 +169,18 @@ async fn an_identity_that_is_revoked_takes_no_certificate_with_it() {
 async fn office(directory: &std::path::Path) -> (Office, Caller, GrantId) {
     let office = Office::open(Box::new(Sqlite::open(directory).unwrap()), directory).await;
     let ana = office.world.agent("ana").await;
-    let start = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(100) };
-    let task = office.world.submit(&ana, start).await.unwrap().id;
+    let start = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(100), envelope: None };
+    let task = office.world.submit(&ana, start).await.unwrap().task.id;
     let scopes = Scopes::parse(&["db:read@**"]).unwrap();
-    let request = RequestGrant { task, scopes, audience: None, ttl: Span::minutes(15), token: false };
+    let request = RequestGrant {
+        task,
+        scopes,
+        audience: None,
+        ttl: Span::minutes(15),
+        token: false,
+        limits: Default::default(),
+        narrow: false,
+    };
     let grant = office.world.submit(&ana, request).await.unwrap().grant.id;
     (office, ana, grant)
 }
@@ -225,7 +233,15 @@ fn a_certificate_never_outlives_its_grant_and_is_not_renewed_with_it() {
         // Of a grant beyond a day, a day.
         let scopes = Scopes::parse(&["db:read@**"]).unwrap();
         let task = office.world.ledger.view(|view| view.tasks().next().unwrap().id);
-        let long = RequestGrant { task, scopes, audience: None, ttl: Span::hours(30), token: false };
+        let long = RequestGrant {
+            task,
+            scopes,
+            audience: None,
+            ttl: Span::hours(30),
+            token: false,
+            limits: Default::default(),
+            narrow: false,
+        };
         let long = office.world.submit(&ana, long).await.unwrap().grant;
         let now = office.world.ledger.now();
         assert!(long.expires_at > now.plus(Span::hours(24)));
@@ -267,7 +283,16 @@ fn a_certificate_says_what_a_token_says_and_never_looks_newer_than_its_grant() {
         let bob = office.world.agent("bob").await;
         let to = "bob".parse().unwrap();
         let (scopes, ttl) = (Scopes::parse(&["db:read@a"]).unwrap(), Span::minutes(5));
-        let delegate = Delegate { parent: root, to, scopes, audience: None, ttl };
+        let delegate = Delegate {
+            parent: root,
+            to,
+            scopes,
+            audience: None,
+            ttl,
+            own: false,
+            limits: Default::default(),
+            narrow: false,
+        };
         let child = office.world.submit(&ana, delegate).await.unwrap().grant;
         office.world.agent("carol").await; // The head moves on.
         let issued = certificate(&office, &bob, child.id).await;

@@ -41,7 +41,15 @@ impl Scene {
 
     async fn ask(&self, ttl: Span) -> Result<Grant, belay::domain::error::Error> {
         let scopes = Scopes::parse(&["db:read@**"]).unwrap();
-        let command = RequestGrant { task: self.task, scopes, audience: None, ttl, token: false };
+        let command = RequestGrant {
+            task: self.task,
+            scopes,
+            audience: None,
+            ttl,
+            token: false,
+            limits: Default::default(),
+            narrow: false,
+        };
         self.world.submit(&self.planner, command).await.map(|granted| granted.grant)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use belay::broker::Readers;
 use belay::domain::cut::Target;
 use belay::domain::decide::{Caller, Delegate, RecordInvocation};
 use belay::domain::error::{Code, Error};
@@ -97,7 +98,14 @@ impl Trial {
 
 /// What the log holds, by a ledger that opens it anew.
 fn reopened(backend: &Backend) -> (History, Vec<u8>) {
-    let ledger = Ledger::open(backend.open(), Hands::new(), belay::ledger::Seeds::fixed([9; 32]), 1_000_000).unwrap();
+    let ledger = Ledger::open(
+        backend.open(),
+        Hands::new(),
+        belay::ledger::Seeds::fixed([9; 32]),
+        1_000_000,
+        std::sync::Arc::new(Readers),
+    )
+    .unwrap();
     let mut kept = History::default();
     for (_, entry, _) in ledger.entries(0, u32::MAX).unwrap() {
         match entry.body {
@@ -155,6 +163,9 @@ fn a_batch_that_failed_is_told_so_to_each_of_its_requests() {
                     scopes: Scopes::parse(&["db:drop@**"]).unwrap(),
                     audience: None,
                     ttl: Span::minutes(1),
+                    own: false,
+                    limits: Default::default(),
+                    narrow: false,
                 };
                 control.hold(Stage::Begin);
                 let plug = world.submit(&Caller::Broker, register("plug"));
@@ -213,7 +224,9 @@ async fn dead_to_everybody(world: &World) {
         call: None,
         allowed: true,
         reasons: Vec::new(),
-        proven: false,
+        proven: true,
+        args: None,
+        decided: Default::default(),
     };
     let request = Request {
         command: RecordInvocation { invocation },

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use belay::attest::{csr, mtls};
+use belay::broker::Readers;
 use belay::broker::{Asked, Broker, Foundation, idempotency};
 use belay::client::identity;
 use belay::domain::agent::Kind;
@@ -65,6 +66,7 @@ impl Trial {
             trust_domain: "example.org".parse().unwrap(),
             issuer: "https://example.org".parse().unwrap(),
             address: "https://127.0.0.1:1".to_owned(),
+            policies: belay::cedar::Set::dev,
         };
         let broker = Broker::open(foundation, &backend.directory()).await.unwrap();
         let join = invite(&broker, "planner").await;
@@ -72,8 +74,9 @@ impl Trial {
         let (kind, presenter) = mtls::present(&der, &broker.origin().trust_domain).unwrap();
         assert_eq!(kind, Kind::Agent);
         let planner = asked(Caller::Agent(presenter));
-        let start = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1) };
-        let task = broker.submit(&planner, start).await.unwrap().id;
+        let start =
+            StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1), envelope: None };
+        let task = broker.submit(&planner, start).await.unwrap().task.id;
         let grant = broker.submit(&planner, request(task, false)).await.unwrap().grant.id;
         Self { backend, broker, control, planner, task, grant, released: BTreeSet::from([der]) }
     }
@@ -130,7 +133,9 @@ impl Trial {
         let Self { backend, broker, released, .. } = self;
         broker.ledger().close();
         drop(broker);
-        let ledger = Ledger::open(backend.open(), Hands::new(), Seeds::fixed([9; 32]), 1_000_000).unwrap();
+        let ledger =
+            Ledger::open(backend.open(), Hands::new(), Seeds::fixed([9; 32]), 1_000_000, std::sync::Arc::new(Readers))
+                .unwrap();
         let recorded = ledger.entries(0, u32::MAX).unwrap().into_iter().filter_map(|(_, entry, _)| match entry.body {
             Body::TokenIssued { token } => Some(token.id.to_string().into_bytes()),
             Body::CertificateSigned { der, .. } => Some(der),
@@ -149,7 +154,15 @@ async fn invite(broker: &Broker, name: &str) -> belay::format::join::JoinToken {
 
 fn request(task: TaskId, token: bool) -> RequestGrant {
     let scopes = Scopes::parse(&["db:read@**"]).unwrap();
-    RequestGrant { task, scopes, audience: None, ttl: Span::minutes(15), token }
+    RequestGrant {
+        task,
+        scopes,
+        audience: None,
+        ttl: Span::minutes(15),
+        token,
+        limits: Default::default(),
+        narrow: false,
+    }
 }
 
 #[test]

@@ -78,7 +78,8 @@ async fn empty_means_nothing() {
     let operator = channel(&broker, &broker.home.join("operator")).await;
     broker.agent("coder");
     let task = v1::StartTaskRequest { purpose: "testing".into(), ..Default::default() };
-    let task = v1::tasks_client::TasksClient::new(planner.clone()).start(task).await.unwrap().into_inner().id;
+    let task =
+        v1::tasks_client::TasksClient::new(planner.clone()).start(task).await.unwrap().into_inner().task.unwrap().id;
     let mut grants = GrantsClient::new(planner.clone());
     let root = v1::RequestGrantRequest { task, scopes: vec!["db:*@**".into()], token: true, ..Default::default() };
     let granted = grants.request(root.clone()).await.unwrap().into_inner();
@@ -110,7 +111,13 @@ async fn empty_means_nothing() {
 
     // No token is nobody's authority; no resource is not every resource.
     let mut decisions = DecisionsClient::new(planner.clone());
-    let call = v1::AuthorizeRequest { token, tool: "db".into(), action: "read".into(), resource: "orders".into() };
+    let call = v1::AuthorizeRequest {
+        token,
+        tool: "db".into(),
+        action: "read".into(),
+        resource: "orders".into(),
+        ..Default::default()
+    };
     let decision = decisions.authorize(call.clone()).await.unwrap().into_inner();
     assert_eq!(decision.decision, "allow", "{decision:?}");
     let bare = v1::AuthorizeRequest { token: String::new(), ..call.clone() };
@@ -145,6 +152,9 @@ async fn what_is_not_known_is_refused() {
         scopes: Scopes::parse(&["db:read@a"]).unwrap(),
         audience: other,
         ttl: Span::minutes(1),
+        own: false,
+        limits: Default::default(),
+        narrow: false,
     };
     assert_eq!(world.submit(&planner, command).await.unwrap_err().reason, "audience_widened");
     let nobody = AddOperator { name: "olga".parse().unwrap(), roles: vec![], secret_hash: Digest::of(b"secret") };

@@ -42,8 +42,9 @@ impl Tree {
             purpose: "testing".parse().unwrap(),
             subject: Some("alice".parse().unwrap()),
             ttl: Span::hours(1),
+            envelope: None,
         };
-        let task = world.submit(&agents["planner"], start).await.unwrap().id;
+        let task = world.submit(&agents["planner"], start).await.unwrap().task.id;
         let mut tree = Self { world, agents, task, chain: [(none(), "planner"); 3], _directory: directory };
         let root = tree.request("root").await.unwrap().grant.id;
         tree.chain = [(root, "planner"); 3];
@@ -54,14 +55,31 @@ impl Tree {
 
     async fn request(&self, key: &str) -> Result<Granted, Error> {
         let (scopes, ttl) = (Scopes::parse(&["db:*@**"])?, Span::minutes(15));
-        let command = RequestGrant { task: self.task, scopes, audience: None, ttl, token: true };
+        let command = RequestGrant {
+            task: self.task,
+            scopes,
+            audience: None,
+            ttl,
+            token: true,
+            limits: Default::default(),
+            narrow: false,
+        };
         self.world.submit_once(&self.agents["planner"], command, Some((key, b"request"))).await
     }
 
     async fn delegate(&self, link: usize, to: &str, key: &str) -> Result<Granted, Error> {
         let (parent, by) = self.chain[link];
         let (scopes, ttl) = (Scopes::parse(&["db:*@**"])?, Span::minutes(10));
-        let command = Delegate { parent, to: to.parse()?, scopes, audience: None, ttl };
+        let command = Delegate {
+            parent,
+            to: to.parse()?,
+            scopes,
+            audience: None,
+            ttl,
+            own: false,
+            limits: Default::default(),
+            narrow: false,
+        };
         self.world.submit_once(&self.agents[by], command, Some((key, b"delegate"))).await
     }
 

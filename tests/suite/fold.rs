@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use belay::broker::Readers;
 use belay::domain::decide::{Caller, MarkSnapshot, StartTask};
 use belay::domain::digest::Digest;
 use belay::domain::error::Error;
@@ -20,7 +21,7 @@ use crate::support::world::{Hands, World};
 
 fn open(directory: &Path) -> Result<Ledger, Error> {
     let store = Box::new(Sqlite::open(directory).unwrap());
-    Ledger::open(store, Hands::new() as Arc<dyn Clock>, Seeds::fixed([9; 32]), 1_000_000)
+    Ledger::open(store, Hands::new() as Arc<dyn Clock>, Seeds::fixed([9; 32]), 1_000_000, std::sync::Arc::new(Readers))
 }
 
 /// What opening this directory folds to, and the log's size and root.
@@ -88,12 +89,13 @@ fn a_full_fold_equals_snapshot_plus_tail() {
 async fn one_batch_of_many(world: &World) {
     let (one, two) = (world.agent("eva").await, world.agent("fritz").await);
     let start = |caller, key| {
-        let command = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1) };
+        let command =
+            StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1), envelope: None };
         world.submit_once(caller, command, Some((key, b"body")))
     };
     let (a, b, c, d) = tokio::join!(start(&one, "1"), start(&two, "1"), start(&one, "1"), start(&one, "2"));
-    assert_eq!(a.unwrap().id, c.unwrap().id, "one key, one task");
-    assert_ne!(b.unwrap().id, d.unwrap().id);
+    assert_eq!(a.unwrap().task.id, c.unwrap().task.id, "one key, one task");
+    assert_ne!(b.unwrap().task.id, d.unwrap().task.id);
 }
 
 /// A ledger of some events with a snapshot among them, closed.

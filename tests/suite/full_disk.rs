@@ -73,8 +73,12 @@ async fn room_that_is_back_is_found_though_nobody_asks() {
     let directory = tempfile::tempdir().unwrap();
     let (world, control, planner) = world(directory.path(), 1_000_000).await;
     control.fill(true);
-    let task =
-        belay::domain::decide::StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::minutes(5) };
+    let task = belay::domain::decide::StartTask {
+        purpose: "testing".parse().unwrap(),
+        subject: None,
+        ttl: Span::minutes(5),
+        envelope: None,
+    };
     assert_eq!(world.submit(&planner, task).await.unwrap_err().reason, "disk_full");
     assert!(!world.ledger.is_ready());
     control.fill(false);
@@ -117,7 +121,7 @@ async fn on_a_full_disk_calls_are_denied_and_written_down_later() {
 impl World {
     async fn task_is_refused(&self, caller: &Caller) -> bool {
         let (purpose, ttl) = ("testing".parse().unwrap(), Span::minutes(5));
-        let command = belay::domain::decide::StartTask { purpose, subject: None, ttl };
+        let command = belay::domain::decide::StartTask { purpose, subject: None, ttl, envelope: None };
         self.submit(caller, command).await.is_err_and(|error| error.reason == "disk_full")
     }
 }

@@ -24,7 +24,15 @@ const OTHER: Option<(&str, &[u8])> = Some(("retry-1", b"another body"));
 
 fn request(task: TaskId) -> RequestGrant {
     let scopes = Scopes::parse(&["db:read@**"]).unwrap();
-    RequestGrant { task, scopes, audience: None, ttl: Span::minutes(15), token: true }
+    RequestGrant {
+        task,
+        scopes,
+        audience: None,
+        ttl: Span::minutes(15),
+        token: true,
+        limits: Default::default(),
+        narrow: false,
+    }
 }
 
 impl World {
@@ -80,12 +88,14 @@ async fn the_same_key_and_body_are_the_same_grant_as_it_stands_now() {
     assert_ne!(world.request(&coder, other, OTHER).await.unwrap().grant.id, first.grant.id);
     let scopes = Scopes::parse(&["db:read@a"]).unwrap();
     let (parent, to, ttl) = (first.grant.id, "coder".parse().unwrap(), Span::minutes(5));
-    let delegate = Delegate { parent, to, scopes, audience: None, ttl };
+    let delegate =
+        Delegate { parent, to, scopes, audience: None, ttl, own: false, limits: Default::default(), narrow: false };
     let child = world.submit_once(&planner, delegate, OTHER).await.unwrap();
     assert_eq!(child.grant.parent, Some(first.grant.id));
-    let start = || StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1) };
+    let start =
+        || StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1), envelope: None };
     let started = world.submit_once(&planner, start(), OTHER).await.unwrap();
-    assert_eq!(world.submit_once(&planner, start(), OTHER).await.unwrap().id, started.id);
+    assert_eq!(world.submit_once(&planner, start(), OTHER).await.unwrap().task.id, started.task.id);
     let issue = || IssueToken { grant: first.grant.id, audience: None };
     let TokenAnswer::New(issued) = world.submit_once(&planner, issue(), KEY).await.unwrap() else { panic!("new") };
     let TokenAnswer::Again(id, _) = world.submit_once(&planner, issue(), KEY).await.unwrap() else { panic!("again") };

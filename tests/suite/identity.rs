@@ -168,6 +168,7 @@ async fn inner(directory: &std::path::Path, hands: &Arc<Hands>) -> Inner {
         trust_domain: "belay.dev".parse().unwrap(),
         issuer: "https://belay.dev".parse().unwrap(),
         address: "https://127.0.0.1:1".to_owned(),
+        policies: belay::cedar::Set::dev,
     };
     Inner::open(foundation, directory).await.unwrap()
 }

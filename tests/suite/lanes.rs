@@ -81,7 +81,9 @@ fn invocation(number: u8) -> Request<RecordInvocation> {
         call: None,
         allowed: false,
         reasons: vec!["filler".to_owned()],
-        proven: false,
+        proven: true,
+        args: None,
+        decided: Default::default(),
     };
     let command = RecordInvocation { invocation };
     let request_id = "filler".to_owned();

@@ -79,7 +79,15 @@ impl Grove {
         }
         let task = world.task_of(&agents[0], Span::millis(599_863)).await;
         let scopes = Scopes::parse(&["a:*@**", "b:*@**"]).unwrap();
-        let command = RequestGrant { task: task.id, scopes, audience: None, ttl: Span::minutes(4), token: false };
+        let command = RequestGrant {
+            task: task.id,
+            scopes,
+            audience: None,
+            ttl: Span::minutes(4),
+            token: false,
+            limits: Default::default(),
+            narrow: false,
+        };
         let root = world.submit(&agents[0], command).await.unwrap().grant;
         let universe = model::universe().iter().map(|(t, a, r)| Call::parse(t, a, r).unwrap()).collect();
         let (tokens, patterns) = (Vec::new(), model::patterns());
@@ -104,7 +112,16 @@ impl Grove {
                     }
                 };
                 let to_name = AGENTS[to].0.parse()?;
-                let command = Delegate { parent, to: to_name, scopes, audience: None, ttl: Span::millis(ttl) };
+                let command = Delegate {
+                    parent,
+                    to: to_name,
+                    scopes,
+                    audience: None,
+                    ttl: Span::millis(ttl),
+                    own: false,
+                    limits: Default::default(),
+                    narrow: false,
+                };
                 let granted = self.world.submit(&self.agents[holder], command).await?;
                 self.grants.push((granted.grant.id, to));
             }

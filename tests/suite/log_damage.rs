@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use belay::broker::Readers;
 use belay::domain::error::Code;
 use belay::ledger::{Ledger, Seeds};
 use belay::store::Sqlite;
@@ -30,7 +31,7 @@ fn history(snapshot_every: u64) -> (tempfile::TempDir, u64) {
 
 fn open(directory: &Path) -> Result<Ledger, belay::domain::error::Error> {
     let store = Box::new(Sqlite::open(directory).unwrap());
-    Ledger::open(store, Arc::clone(&Hands::new()) as _, Seeds::fixed([3; 32]), 1_000_000)
+    Ledger::open(store, Arc::clone(&Hands::new()) as _, Seeds::fixed([3; 32]), 1_000_000, std::sync::Arc::new(Readers))
 }
 
 /// The store's file as it was, whatever a test does to it.

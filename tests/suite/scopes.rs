@@ -36,7 +36,7 @@ fn calls() -> Vec<Call> {
 /// A scope that the given one often covers: some of its wildcards are filled in.
 fn narrowed(scope: &Scope, choices: &[u8]) -> Scope {
     let mut choices = choices.iter().copied().cycle();
-    let action = match (scope.action().as_str(), choices.next()) {
+    let action = match (&*scope.action().to_string(), choices.next()) {
         ("*", Some(0..100)) => "x.*".to_owned(),
         ("*", Some(100..200)) => "y".to_owned(),
         (below, Some(0..128)) if below.ends_with(".*") => below.replace('*', "y"),
@@ -48,7 +48,7 @@ fn narrowed(scope: &Scope, choices: &[u8]) -> Scope {
         ("**", Some(80..160)) => "*/**".to_owned(),
         (as_it_is, _) => as_it_is.to_owned(),
     };
-    let path: Vec<String> = scope.resource().split('/').map(fill).collect();
+    let path: Vec<String> = scope.resource().to_string().split('/').map(fill).collect();
     format!("{}:{action}@{}", scope.tool(), path.join("/")).parse().unwrap()
 }
 

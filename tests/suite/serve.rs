@@ -69,7 +69,7 @@ async fn told_to_stop_it_finishes_what_it_began_and_ends_well() {
                 loop {
                     let request = StartTaskRequest { purpose: "testing".to_owned(), ..Default::default() };
                     match tasks.start(request).await {
-                        Ok(started) => begun.push(started.into_inner().id),
+                        Ok(started) => begun.push(started.into_inner().task.unwrap().id),
                         Err(lost) => {
                             // The broker refuses nothing; it is only not there any more.
                             let lost = Refusal::from(lost);

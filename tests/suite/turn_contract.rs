@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use belay::broker::Readers;
 use belay::domain::agent::AgentStatus;
 use belay::domain::cut::Target;
 use belay::domain::decide::{Caller, RegisterAgent, Revoke};
@@ -225,7 +226,8 @@ fn a_store_that_cannot_be_read_opens_no_ledger() {
     let backend = Backend::memory();
     let (store, control) = Faulty::over(backend.open());
     control.fail(0, crate::support::faulty::Fault::Begin);
-    let error = Ledger::open(store, Hands::new(), Seeds::fixed([1; 32]), 10).err().unwrap();
+    let error =
+        Ledger::open(store, Hands::new(), Seeds::fixed([1; 32]), 10, std::sync::Arc::new(Readers)).err().unwrap();
     assert_eq!((error.code, error.reason), (belay::domain::error::Code::Unavailable, "store"));
-    Ledger::open(backend.open(), Hands::new(), Seeds::fixed([1; 32]), 10).unwrap();
+    Ledger::open(backend.open(), Hands::new(), Seeds::fixed([1; 32]), 10, std::sync::Arc::new(Readers)).unwrap();
 }

@@ -36,13 +36,16 @@ impl World {
 
     /// Has each verb mint the id that `seed` makes now: the reason of each refusal, or `accepted`.
     async fn mint_all(&self, agent: &Caller, task: TaskId, held: GrantId, seed: u8) -> [String; 4] {
-        let start = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1) };
+        let start =
+            StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl: Span::hours(1), envelope: None };
         let request = RequestGrant {
             task,
             scopes: Scopes::parse(&["db:read@a"]).unwrap(),
             audience: None,
             ttl: Span::minutes(5),
             token: false,
+            limits: Default::default(),
+            narrow: false,
         };
         let issue = IssueToken { grant: held, audience: None };
         [

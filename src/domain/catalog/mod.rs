@@ -1,18 +1,49 @@
 //! The catalog: which tools and resources there are, how bad and how sensitive, and where reaching one leads.
+//!
+//! What is not in the catalog is taken to be the worst: its risk is `admin`, its sensitivity `restricted`, and whoever
+//! may reach it reaches without bounds.
+
+mod about;
+mod destination;
+mod diff;
+mod draft;
+mod graph;
+mod index;
+mod reach;
 
 use serde::{Deserialize, Serialize};
+
+pub use about::About;
+pub use diff::{Change, Part, What};
+pub use draft::{Draft, DraftAction, DraftEdge, DraftResource, DraftTool};
 
 use super::agent::words;
 use super::error::Error;
 use super::name::Line;
 use super::scope::{Action, Path, Scope};
 
-/// What an operator has said there is.
+/// Tools of one catalog.
+pub const MAX_TOOLS: usize = 10_000;
+/// Actions of one tool: each is looked at when something is asked about the tool.
+pub const MAX_ACTIONS: usize = 1000;
+/// Resources of one catalog.
+pub const MAX_RESOURCES: usize = 200_000;
+/// Edges of one catalog.
+pub const MAX_EDGES: usize = 500_000;
+/// Pairs of an edge and what begins or lies where it ends: wildcards could make for billions.
+const LINKS: usize = 20_000_000;
+
+/// What an operator has said there is. A resource's place is its place in the order of tools and paths.
 #[derive(Debug, Default)]
 pub struct Catalog {
+    /// Sorted by name.
     tools: Vec<Tool>,
+    /// Sorted by tool and path.
     resources: Vec<Resource>,
+    index: index::Index,
+    /// Sorted by where they begin.
     edges: Vec<Edge>,
+    graph: graph::Graph,
 }
 
 /// A tool and what it can do.
@@ -64,9 +95,31 @@ pub struct Edge {
 }
 
 impl Catalog {
+    /// The tool of this name.
+    pub fn tool(&self, name: &str) -> Option<&Tool> {
+        self.tools.binary_search_by(|tool| tool.name.as_str().cmp(name)).ok().map(|at| &self.tools[at])
+    }
+
+    /// How many tools, resources and edges there are.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.tools.len(), self.resources.len(), self.edges.len())
+    }
+
     /// How sensitive the resource at this place is.
     pub fn sensitivity(&self, at: u32) -> Sensitivity {
         self.resources.get(at as usize).map_or(Sensitivity::Restricted, |resource| resource.sensitivity)
+    }
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.tool, self.path)
+    }
+}
+
+impl std::fmt::Display for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} -> {}:{}", self.from, self.tool, self.to)
     }
 }
 

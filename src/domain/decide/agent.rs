@@ -7,7 +7,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::Body;
 use crate::domain::id::{AgentId, JoinId};
 use crate::domain::name::{Line, Name};
-use crate::domain::policy::Right;
+use crate::domain::policy::{AboutTarget, Right};
 use crate::domain::scope::Scopes;
 use crate::domain::time::{JOIN_LIFE, Span};
 
@@ -116,7 +116,9 @@ impl Decide for SetAgentStatus {
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Agent>, Error> {
         // Retiring is for good: that is management, not response.
-        ctx.operator(if self.status == AgentStatus::Retired { Right::ManageAgents } else { Right::Suspend })?;
+        let right = if self.status == AgentStatus::Retired { Right::ManageAgents } else { Right::Suspend };
+        let owner = ctx.view.agent(&self.name).map(|agent| &agent.owner);
+        ctx.operator_about(right, Some(AboutTarget { kind: "agent", owner }))?;
         let agent = ctx.view.agent(&self.name).ok_or_else(|| Error::not_found("agent", &self.name))?;
         if agent.status == self.status {
             return Ok(Decision::new(Vec::new(), agent.clone()));

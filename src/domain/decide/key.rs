@@ -7,7 +7,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::Body;
 use crate::domain::key::{Key, Phase, Purpose};
 use crate::domain::name::Line;
-use crate::domain::policy::Right;
+use crate::domain::policy::{AboutTarget, Right};
 use crate::domain::time::{Span, Timestamp};
 
 /// The key of a purpose that nobody signs for: the first, or after an authority that is over. Made by the broker for
@@ -105,7 +105,7 @@ impl Decide for TaintKey {
     }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Tainted>, Error> {
-        ctx.operator(Right::Revoke)?;
+        ctx.operator_about(Right::Revoke, Some(AboutTarget { kind: "key", owner: None }))?;
         let unknown = || Error::not_found("key", &self.kid).on("kid");
         let key = ctx.view.key(&self.kid).ok_or_else(unknown)?;
         let phase = ctx.view.phase(key, ctx.now);

@@ -3,20 +3,28 @@
 //! Time and entropy come in; events and an answer, or a refusal, go out. A decision changes nothing.
 
 mod agent;
+mod approval;
+mod authority;
 mod certificate;
+mod change;
 mod grant;
 mod identity;
 mod invoke;
 mod key;
 mod ledger;
 mod operator;
+mod pend;
 mod revoke;
 mod task;
 mod token;
+mod weigh;
 
 pub use agent::{Invite, RegisterAgent, SetAgentStatus};
+pub use approval::{Approve, Deny, Voted, state_of};
+pub use authority::{ApplyCatalog, ApplyPolicy};
 pub use certificate::{CertificateAnswer, CertificateTerms, IssueCertificate, KeepSigned, Terms};
-pub use grant::{Delegate, Granted, RenewGrant, RequestGrant, SetGrantStatus};
+pub use change::{RenewGrant, SetGrantStatus};
+pub use grant::{Delegate, Granted, RequestGrant};
 pub use identity::{Enroll, Enrolled, RecordOwn, RenewIdentity};
 pub use invoke::{Reason, RecordInvocation, Verdict, judge};
 pub use key::{AddKey, RotateKey, TaintKey, Tainted};
@@ -25,8 +33,9 @@ pub use operator::{AddOperator, RemoveOperator};
 pub use revoke::{Effect, EffectState, Revoke, Revoked};
 pub use task::{EndTask, StartTask};
 pub use token::{IssueToken, TokenAnswer};
+pub use weigh::Weight;
 
-use super::agent::{Agent, AgentStatus, Kind, Operator};
+use super::agent::{Agent, AgentStatus, Kind, Operator, Role};
 use super::cut::Target;
 use super::digest::Digest;
 use super::entropy::Entropy;
@@ -36,7 +45,7 @@ use super::grant::{Grant, GrantState};
 use super::id::{CertificateId, GrantId};
 use super::key::{Key, Purpose};
 use super::name::Name;
-use super::policy::{self, Right};
+use super::policy::{AboutTarget, Object, Principal, Question, Right};
 use super::state::{Remembered, RequestKey};
 use super::time::Timestamp;
 use super::view::View;
@@ -173,6 +182,11 @@ impl<'a> Context<'a> {
 
     /// Holds if the caller is an operator with this right, or the broker itself.
     fn operator(&self, right: Right) -> Result<(), Error> {
+        self.operator_about(right, None)
+    }
+
+    /// The same, with what is known of the target.
+    fn operator_about(&self, right: Right, target: Option<AboutTarget<'_>>) -> Result<(), Error> {
         let presenter = match self.caller {
             Caller::Broker => return Ok(()),
             Caller::Operator(presenter) => presenter,
@@ -181,8 +195,7 @@ impl<'a> Context<'a> {
             }
         };
         self.presentable(presenter)?;
-        let operator = self.view.operator(&presenter.name).filter(|operator| !operator.removed);
-        may(operator, &presenter.name, right)
+        may(&self.view, &presenter.name, right, target)
     }
 
     /// A certificate counts only while the ledger knows it, its time runs, and nobody cut it.
@@ -271,17 +284,35 @@ pub fn presentable(view: &View<'_>, presenter: &Presenter, now: Timestamp) -> Re
     }
 }
 
-/// Whether an operator has a right.
+/// Whether an operator has a right, over this target if one is known: the policies say. One whose role is to break the
+/// glass may revoke whatever they say.
 ///
 /// # Errors
-/// It is unknown or removed, or none of its roles carries the right.
-pub fn may(operator: Option<&Operator>, name: &Name, right: Right) -> Result<(), Error> {
-    let operator = operator.filter(|operator| !operator.removed).ok_or_else(|| unknown_caller("operator", name))?;
-    if policy::permits(&operator.roles, right) {
+/// It is unknown or removed, or the policies do not allow it.
+pub fn may(view: &View<'_>, name: &Name, right: Right, target: Option<AboutTarget<'_>>) -> Result<(), Error> {
+    let operator = view.operator(name).filter(|operator| !operator.removed);
+    let operator: &Operator = operator.ok_or_else(|| unknown_caller("operator", name))?;
+    if right == Right::Revoke && operator.roles.contains(&Role::BreakGlass) {
+        return Ok(());
+    }
+    let (policies, version) = weigh::policies(view)?;
+    let (action, area) = right.question();
+    let ruling = policies.decide(&Question {
+        principal: Principal::Operator(operator),
+        action,
+        object: Object::Area(area, target),
+    });
+    if ruling.allowed {
         return Ok(());
     }
     let roles = operator.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ");
-    Err(Error::denied("role", format!("operator `{name}` ({roles}) may not {}", right.as_str())))
+    let by = match (ruling.errors.first(), ruling.by.as_slice()) {
+        (Some(error), _) => format!(": {error}"),
+        (None, []) => String::new(),
+        (None, by) => format!(", by `{}`", by.join("`, `")),
+    };
+    let message = format!("operator `{name}` ({roles}) may not {} under policy version {version}{by}", right.as_str());
+    Err(Error::denied("role", message))
 }
 
 /// A key is remembered for longer than what it made, so that a late retry does not make another.

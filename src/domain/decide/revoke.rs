@@ -8,7 +8,7 @@ use crate::domain::event::{Body, CutCounts, Revocation};
 use crate::domain::grant::{Credential, Grant};
 use crate::domain::id::{CertificateId, GrantId, RevocationId, TokenId};
 use crate::domain::name::{Line, Name};
-use crate::domain::policy::Right;
+use crate::domain::policy::{AboutTarget, Right};
 use crate::domain::time::{SKEW, Timestamp};
 
 /// At most this many effects are listed in an answer; the counts are whole.
@@ -97,11 +97,35 @@ impl Revoke {
                 if self.is_below(ctx, &agent.name) { Ok(true) } else { Err(unknown()) }
             }
             _ => {
-                ctx.operator(Right::Revoke)?;
+                ctx.operator_about(Right::Revoke, Some(self.about(ctx)))?;
                 // A name that nobody bears is a slip; an id never seen may turn up yet, and is remembered.
                 if known || self.target.time().is_some() { Ok(known) } else { Err(unknown()) }
             }
         }
+    }
+
+    /// What policies may know of the target.
+    fn about<'a>(&'a self, ctx: &Context<'a>) -> AboutTarget<'a> {
+        let view = &ctx.view;
+        let of_grant = |id: GrantId| view.grant(id).map(|grant| &grant.owner);
+        let (kind, owner) = match &self.target {
+            Target::Grant(id) => ("grant", of_grant(*id)),
+            Target::Task(id) => {
+                let task = view.task(id);
+                ("task", task.and_then(|task| view.agent(&task.agent)).map(|agent| &agent.owner))
+            }
+            Target::Token(id) => ("token", view.token(id).and_then(|token| of_grant(token.grant))),
+            Target::Certificate(id) => {
+                let known = view.certificate(id);
+                let holder = known.filter(|one| one.kind == Kind::Agent).and_then(|one| view.agent(&one.name));
+                ("certificate", holder.map(|agent| &agent.owner))
+            }
+            Target::Lease(_) => ("lease", None),
+            Target::Agent(name) => ("agent", view.agent(name).map(|agent| &agent.owner)),
+            Target::Owner(owner) => ("owner", Some(owner)),
+            Target::Subject(_) => ("subject", None),
+        };
+        AboutTarget { kind, owner }
     }
 
     fn is_known(&self, ctx: &Context<'_>) -> bool {

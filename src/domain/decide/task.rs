@@ -1,13 +1,19 @@
 //! Tasks: begun by an agent, ended by it or by a responder.
 
+use super::grant::within_ceiling;
+use super::pend::{Elevated, pend};
+use super::weigh::Wish;
 use super::{Caller, Context, Decide, Decision, key_of_the_past};
+use crate::domain::agent::Agent;
+use crate::domain::approval::Approval;
 use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::Body;
 use crate::domain::grant::Task;
 use crate::domain::id::TaskId;
 use crate::domain::name::Line;
-use crate::domain::policy::Right;
+use crate::domain::policy::{AboutTarget, Action, Mode, Outcome, Right};
+use crate::domain::scope::Scopes;
 use crate::domain::time::Span;
 
 /// Declares a purpose with a deadline.
@@ -19,6 +25,17 @@ pub struct StartTask {
     pub subject: Option<Line>,
     /// For how long.
     pub ttl: Span,
+    /// What a human is asked to approve for this purpose beforehand, and for how long.
+    pub envelope: Option<(Scopes, Span)>,
+}
+
+/// A task that began, and the approval that its envelope waits for.
+#[derive(Debug)]
+pub struct Started {
+    /// The task.
+    pub task: Task,
+    /// Of its envelope, if it wants one.
+    pub approval: Option<Approval>,
 }
 
 /// Ends a task, and with it all its grants.
@@ -31,14 +48,15 @@ pub struct EndTask {
 }
 
 impl Decide for StartTask {
-    type Answer = Task;
+    type Answer = Started;
     const VERB: &'static str = "task.start";
 
-    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Task>, Error> {
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Started>, Error> {
         let (agent, _) = ctx.agent()?;
         if let Some(id) = ctx.replayed::<Self>()?.and_then(|made| made.task) {
             let task = ctx.view.task(&id).ok_or_else(|| key_of_the_past("task_expired", id))?;
-            return Ok(Decision::new(Vec::new(), task.clone()));
+            let approval = ctx.view.approvals().find(|one| one.task == id && one.grant.is_none()).cloned();
+            return Ok(Decision::new(Vec::new(), Started { task: task.clone(), approval }));
         }
         if let Some(subject) = self.subject.as_ref().filter(|subject| subject.as_str().starts_with("spiffe://")) {
             // A token's `sub` would then name a workload that is not in the chain.
@@ -56,11 +74,37 @@ impl Decide for StartTask {
             agent: agent.name.clone(),
             subject: self.subject.clone(),
             expires_at: ctx.now.plus(self.ttl),
+            envelope: None,
             ended: false,
             created_at: ctx.now,
         };
-        Ok(Decision::new(vec![Body::TaskStarted { task: task.clone() }], task))
+        let mut events = vec![Body::TaskStarted { task: task.clone() }];
+        let approval = match &self.envelope {
+            Some((scopes, ttl)) => Some(envelope(ctx, agent, &task, scopes, *ttl)?),
+            None => None,
+        };
+        events.extend(approval.clone().map(|approval| Body::ApprovalRequested { approval }));
+        Ok(Decision::new(events, Started { task, approval }))
     }
+}
+
+/// Asks humans for an envelope: as many as the policies want for its scopes, and never none.
+fn envelope(ctx: &mut Context<'_>, agent: &Agent, task: &Task, scopes: &Scopes, ttl: Span) -> Result<Approval, Error> {
+    let scopes = within_ceiling(agent, scopes.clone(), false, &mut Vec::new())?;
+    let wish = Wish {
+        action: Action::Request,
+        asks: agent,
+        holder: agent,
+        task,
+        scopes: &scopes,
+        approvals: 0,
+        ttl: ttl.min(task.expires_at.since(ctx.now)),
+        depth: 0,
+        mode: Mode::Root,
+    };
+    let (weight, outcome, decided) = ctx.consider(&wish)?;
+    let needed = if let Outcome::Needs(needed, _) = outcome { needed } else { 1 };
+    pend(ctx, Elevated { wish: &wish, weight, needed, decided, grant: None, ttl })
 }
 
 impl Decide for EndTask {
@@ -80,7 +124,7 @@ impl Decide for EndTask {
                 task.filter(|task| task.agent == agent.name)
             }
             _ => {
-                ctx.operator(Right::Revoke)?;
+                ctx.operator_about(Right::Revoke, Some(AboutTarget { kind: "task", owner: None }))?;
                 task
             }
         };

@@ -15,12 +15,14 @@ pub struct Decimal {
     exponent: i64,
 }
 
-/// Digits that are read, and how far from the point.
-const LONGEST: usize = 64;
-const FARTHEST: i64 = 400;
+/// Characters and digits that are read: whatever is printed can be read again.
+const LONGEST: usize = 96;
+const DIGITS: usize = 64;
+/// Powers of ten: within them every reader of JSON has a number to stand for it.
+const FARTHEST: i64 = 300;
 
 impl Decimal {
-    /// Reads a JSON number of at most 64 characters (RFC 8259, section 6). None if it is not one, or too far from 1.
+    /// Reads a JSON number of at most 64 digits (RFC 8259, section 6). None if it is not one, or too far from 1.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > LONGEST {
             return None;
@@ -37,7 +39,12 @@ impl Decimal {
         };
         let all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let leading_zero = whole.len() > 1 && whole.starts_with('0');
-        if whole.is_empty() || leading_zero || !all_digits(whole) || !all_digits(fraction) || power.abs() > FARTHEST {
+        if whole.is_empty()
+            || leading_zero
+            || !all_digits(whole)
+            || !all_digits(fraction)
+            || power.unsigned_abs() > FARTHEST.unsigned_abs()
+        {
             return None;
         }
         let digits = format!("{whole}{fraction}");
@@ -47,7 +54,12 @@ impl Decimal {
             return Some(Self { negative: false, digits, exponent: 0 });
         }
         let exponent = i64::try_from(whole.len()).ok()? - 1 - i64::try_from(zeros).ok()? + power;
-        (exponent.abs() <= FARTHEST).then_some(Self { negative, digits, exponent })
+        (exponent.abs() <= FARTHEST && digits.len() <= DIGITS).then_some(Self { negative, digits, exponent })
+    }
+
+    /// 0
+    pub fn zero() -> Self {
+        Self { negative: false, digits: String::new(), exponent: 0 }
     }
 
     fn size(&self, other: &Self) -> Ordering {
@@ -102,7 +114,7 @@ impl std::fmt::Display for Decimal {
 impl TryFrom<String> for Decimal {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text).ok_or("it is not a number of at most 64 characters")
+        Self::parse(&text).ok_or("it is not a number of at most 64 digits")
     }
 }
 
@@ -152,8 +164,23 @@ mod tests {
     #[test]
     fn what_is_no_json_number_is_none() {
         let long = "1".repeat(65);
-        for wrong in ["", "-", "+1", "01", "1.", ".5", "1e", "1e+", "0x1", "NaN", "1e999", "1e-999", "1 ", &long] {
+        for wrong in [
+            "", "-", "+1", "01", "1.", ".5", "1e", "1e+", "0x1", "NaN", "1e301", "1e-301", "1e-9223372036854775808",
+            "1 ", &long,
+        ] {
             assert!(Decimal::parse(wrong).is_none(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let digits = "123456789".repeat(7) + "1";
+        for power in [-300, -64, -63, -21, -20, -1, 0, 19, 20, 21, 63, 64, 237, 300] {
+            for text in [format!("-{digits}e{power}"), format!("{}.{}E{power}", &digits[..1], &digits[1..])] {
+                let Some(number) = Decimal::parse(&text) else { continue };
+                assert_eq!(decimal(&number.to_string()), number, "{text}");
+            }
+        }
+        assert!(Decimal::parse(&format!("-{digits}e-20")).is_some(), "64 digits are read");
     }
 }

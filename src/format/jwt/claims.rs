@@ -117,9 +117,6 @@ fn moment(claim: &str, seconds: i64) -> Result<Timestamp, Error> {
 }
 
 fn scopes(details: Vec<Detail>) -> Result<Scopes, Error> {
-    if details.iter().any(|detail| *detail != Detail::of(&detail.scope)) {
-        return Err(malformed("an authorization detail has another type, or does not agree with its own scope"));
-    }
     let scopes: Vec<_> = details.into_iter().map(|detail| detail.scope).collect();
     Scopes::try_from(scopes).map_err(|error| malformed(&error.message))
 }

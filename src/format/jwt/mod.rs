@@ -16,6 +16,7 @@ pub use parse::{Unverified, parse};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::base64url;
 use super::claims::{GrantClaims, given};
@@ -88,15 +89,19 @@ struct Act {
     act: Option<Box<Act>>,
 }
 
-/// One scope. A member that this version does not know may be a bound: it is refused, never ignored.
-#[derive(PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One scope, whole as text, and in its parts for whoever reads only these.
+#[derive(Serialize, Deserialize)]
+#[serde(try_from = "serde_json::Value")]
 struct Detail {
     r#type: String,
     tool: String,
     actions: Vec<String>,
     resource: String,
     scope: Scope,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    closed: bool,
 }
 
 /// RFC 8705, section 3.1. A second binding would be one that nobody checks.
@@ -160,7 +165,24 @@ impl Detail {
             actions: vec![scope.action().to_string()],
             resource: scope.resource().to_string(),
             scope: scope.clone(),
+            args: scope.bounds().args_json().map(|json| {
+                RawValue::from_string(json).expect("the text of constraints is JSON, as reading it again needs")
+            }),
+            closed: scope.bounds().is_closed(),
         }
+    }
+}
+
+impl TryFrom<serde_json::Value> for Detail {
+    type Error = &'static str;
+
+    /// The text of the scope is what counts, since its numbers are exact. All other members follow from it: one that
+    /// does not, or that this version does not know, may be a bound, and is refused and never ignored.
+    fn try_from(json: serde_json::Value) -> Result<Self, Self::Error> {
+        let scope = json["scope"].as_str().and_then(|text| text.parse().ok()).ok_or("a detail has no scope")?;
+        let detail = Self::of(&scope);
+        let same = serde_json::to_value(&detail).is_ok_and(|expected| expected == json);
+        same.then_some(detail).ok_or("a detail has another type, or does not agree with its own scope")
     }
 }
 
@@ -218,6 +240,45 @@ mod tests {
             r#"{"grant":"grt_01m7q5cqg0evnbtv8scssxcq3d","agent":"coder","owner":"team-b"}]}"#,
         );
         assert_eq!(payload(&token()), expected);
+    }
+
+    #[test]
+    fn constraints_stand_in_the_detail_and_weigh_what_they_weigh() {
+        let texts: Vec<String> = (0..16)
+            .map(|at| {
+                let values = format!("\\\"{at}\\\\").repeat(60);
+                format!("bank:send.x{at}@**{{\"args\":{{\"amount\":{{\"max\":9007199254740993.5}},\"to\":{{\"eq\":\"{values}\"}}}},\"closed\":true}}")
+            })
+            .collect();
+        let heavy = Token { scopes: crate::domain::scope::Scopes::parse(&texts).unwrap(), ..token() };
+        let claims = payload(&heavy);
+        assert!(claims.len() <= heavy.weight(), "{} bytes weigh {}", claims.len(), heavy.weight());
+        assert!(claims.contains(r#""args":{"amount":{"max":9007199254740993.5},"to":{"eq":""#), "{claims:.600}");
+        let json: serde_json::Value = serde_json::from_str(&claims).unwrap();
+        assert!(json["scope"].is_null(), "a space-separated scope claim cannot hold quotes");
+        let read: Vec<Detail> = serde_json::from_value(json["authorization_details"].clone()).unwrap();
+        assert_eq!(read.into_iter().map(|detail| detail.scope).collect::<Vec<_>>(), Vec::from(heavy.scopes));
+    }
+
+    #[test]
+    fn a_detail_that_does_not_say_its_own_constraints_is_refused() {
+        let scope: Scope = r#"bank:send@**{"args":{"amount":{"max":100}},"closed":true}"#.parse().unwrap();
+        let good = serde_json::to_string(&Detail::of(&scope)).unwrap();
+        assert!(serde_json::from_str::<Detail>(&good).is_ok());
+        for (from, to) in [
+            (r#","args":{"amount":{"max":100}}"#, ""),
+            (r#"{"max":100}},"closed""#, r#"{"max":101}},"closed""#),
+            (r#"{"max":100}},"closed""#, r#"{"max":100,"min":1}},"closed""#),
+            (r#","closed":true}"#, "}"),
+            (r#","closed":true}"#, r#","closed":false}"#),
+            (r#","closed":true}"#, r#","closed":true,"limit":1}"#),
+            (r#"\"closed\":true"#, r#"\"args\":{}"#),
+            ("urn:belay:tool-call", "urn:other"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            assert!(serde_json::from_str::<Detail>(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

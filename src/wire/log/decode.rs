@@ -11,10 +11,12 @@ use crate::domain::error::Error;
 use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Origin, Revocation};
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
 use crate::domain::key::Key;
+use crate::domain::limits::Limits;
+use crate::domain::policy::{Decided, Mode};
 use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::{Span, Timestamp};
 
-type Decoded<T> = Result<T, DecodeError>;
+pub(super) type Decoded<T> = Result<T, DecodeError>;
 
 impl TryFrom<pb::Entry> for Entry {
     type Error = DecodeError;
@@ -74,6 +76,19 @@ impl TryFrom<Kind> for Body {
                 reason: text("task_ended.reason", &body.reason)?,
             },
             Kind::GrantIssued(grant) => Self::GrantIssued { grant: grant.try_into()? },
+            Kind::GrantActivated(body) => Self::GrantActivated(body.try_into()?),
+            Kind::ApprovalRequested(body) => Self::ApprovalRequested { approval: body.try_into()? },
+            Kind::ApprovalGiven(body) => {
+                let (id, grant, vote) = super::approval::vote(&body)?;
+                Self::ApprovalGiven { id, grant, vote }
+            }
+            Kind::ApprovalDenied(body) => {
+                let (id, grant, vote) = super::approval::vote(&body)?;
+                Self::ApprovalDenied { id, grant, vote }
+            }
+            Kind::EnvelopeOpened(body) => super::approval::envelope(&body)?,
+            Kind::CatalogApplied(body) => Self::CatalogApplied(super::approval::applied("catalog_applied", &body)?),
+            Kind::PolicyApplied(body) => Self::PolicyApplied(super::approval::applied("policy_applied", &body)?),
             Kind::GrantRenewed(body) => Self::GrantRenewed {
                 id: text("grant_renewed.id", &body.id)?,
                 root: text("grant_renewed.root", &body.root)?,
@@ -201,6 +216,7 @@ impl TryFrom<pb::Task> for Task {
             agent: text("task.agent", &task.agent)?,
             subject: maybe("task.subject", task.subject.as_deref())?,
             expires_at: time(task.expires_at),
+            envelope: None,
             ended: false,
             created_at: time(task.created_at),
         })
@@ -211,6 +227,11 @@ impl TryFrom<pb::Grant> for Grant {
     type Error = DecodeError;
     fn try_from(grant: pb::Grant) -> Decoded<Self> {
         let too_deep = |_| wrong("grant.depth", format!("{} is too deep", grant.depth));
+        let mode = match (grant.mode.as_str(), &grant.parent) {
+            ("", None) => Mode::Root,
+            ("", Some(_)) => Mode::Narrowed,
+            (mode, _) => text("grant.mode", mode)?,
+        };
         Ok(Self {
             id: text("grant.id", &grant.id)?,
             parent: maybe("grant.parent", grant.parent.as_deref())?,
@@ -226,7 +247,11 @@ impl TryFrom<pb::Grant> for Grant {
             created_at: time(grant.created_at),
             expires_at: time(grant.expires_at),
             renewable_until: time(grant.renewable_until),
-            status: Status::Active,
+            mode,
+            limits: limits("grant.limits", &grant.limits)?,
+            approvals: count("grant.approvals", grant.approvals)?,
+            decided: grant.decided.map(Into::into).unwrap_or_default(),
+            status: if grant.pending { Status::Pending } else { Status::Active },
         })
     }
 }
@@ -295,43 +320,61 @@ impl TryFrom<pb::Invocation> for Invocation {
             allowed: body.allowed,
             reasons: body.reasons,
             proven: body.proven,
+            args: body.args.map(|bytes| digest("invoked.args", &bytes)).transpose()?,
+            decided: body.decided.map(Into::into).unwrap_or_default(),
         })
     }
 }
 
 fn call(call: &pb::Call) -> Decoded<Call> {
-    Call::parse(&call.tool, &call.action, &call.resource).map_err(|error| wrong("invoked.call", error.message))
+    let wrong = |error: Error| wrong("invoked.call", error.message);
+    let read = Call::parse(&call.tool, &call.action, &call.resource).map_err(wrong)?;
+    call.destination.iter().try_fold(read, |call, destination| call.with_destination(destination)).map_err(wrong)
+}
+
+impl From<pb::Decided> for Decided {
+    fn from(pb::Decided { version, policies }: pb::Decided) -> Self {
+        Self { version, policies }
+    }
+}
+
+fn limits(field: &'static str, texts: &[String]) -> Decoded<Limits> {
+    Limits::parse(texts).map_err(|error| wrong(field, error.message))
+}
+
+pub(super) fn count(field: &'static str, count: u32) -> Decoded<u8> {
+    u8::try_from(count).map_err(|_| wrong(field, format!("{count} is too many")))
 }
 
 fn wrong(field: &'static str, why: String) -> DecodeError {
     DecodeError { field, why }
 }
 
-fn present<T>(field: &'static str, part: Option<T>) -> Decoded<T> {
+pub(super) fn present<T>(field: &'static str, part: Option<T>) -> Decoded<T> {
     part.ok_or_else(|| wrong(field, "it is missing, or of a kind that this version does not know".to_owned()))
 }
 
-fn text<T: FromStr<Err = Error>>(field: &'static str, text: &str) -> Decoded<T> {
+pub(super) fn text<T: FromStr<Err = Error>>(field: &'static str, text: &str) -> Decoded<T> {
     text.parse().map_err(|error: Error| wrong(field, error.message))
 }
 
-fn maybe<T: FromStr<Err = Error>>(field: &'static str, given: Option<&str>) -> Decoded<Option<T>> {
+pub(super) fn maybe<T: FromStr<Err = Error>>(field: &'static str, given: Option<&str>) -> Decoded<Option<T>> {
     given.map(|given| text(field, given)).transpose()
 }
 
-fn digest(field: &'static str, bytes: &[u8]) -> Decoded<Digest> {
+pub(super) fn digest(field: &'static str, bytes: &[u8]) -> Decoded<Digest> {
     Digest::from_slice(bytes).ok_or_else(|| wrong(field, format!("a digest has 32 bytes, this has {}", bytes.len())))
 }
 
-fn scopes(field: &'static str, texts: &[String]) -> Decoded<Scopes> {
+pub(super) fn scopes(field: &'static str, texts: &[String]) -> Decoded<Scopes> {
     Scopes::parse(texts).map_err(|error| wrong(field, error.message))
 }
 
-fn time(millis: i64) -> Timestamp {
+pub(super) fn time(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-fn span(field: &'static str, millis: i64) -> Decoded<Span> {
+pub(super) fn span(field: &'static str, millis: i64) -> Decoded<Span> {
     if millis < 0 {
         return Err(wrong(field, format!("{millis}ms is negative")));
     }

@@ -8,6 +8,7 @@ use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Orig
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, JoinId};
 use crate::domain::key::Key;
+use crate::domain::policy::{Decided, Mode};
 use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::Timestamp;
 
@@ -66,6 +67,15 @@ impl From<&Body> for Kind {
                 reason: reason.to_string(),
             }),
             Body::GrantIssued { grant } => Self::GrantIssued(grant.into()),
+            Body::GrantActivated(activation) => Self::GrantActivated(activation.into()),
+            Body::ApprovalRequested { approval } => Self::ApprovalRequested(approval.into()),
+            Body::ApprovalGiven { id, grant, vote } => Self::ApprovalGiven(super::approval::voted(*id, *grant, vote)),
+            Body::ApprovalDenied { id, grant, vote } => Self::ApprovalDenied(super::approval::voted(*id, *grant, vote)),
+            Body::EnvelopeOpened { task, agent, envelope } => {
+                Self::EnvelopeOpened(super::approval::opened(*task, agent, envelope))
+            }
+            Body::CatalogApplied(catalog) => Self::CatalogApplied(catalog.into()),
+            Body::PolicyApplied(policies) => Self::PolicyApplied(policies.into()),
             Body::GrantRenewed { id, root, agent, expires_at } => Self::GrantRenewed(pb::GrantRenewed {
                 id: id.to_string(),
                 root: root.to_string(),
@@ -176,8 +186,8 @@ fn certificate_recorded(
 }
 
 impl From<&Task> for pb::Task {
-    fn from(Task { id, purpose, agent, subject, expires_at, ended, created_at }: &Task) -> Self {
-        debug_assert!(!ended, "an event holds a record as it was new");
+    fn from(Task { id, purpose, agent, subject, expires_at, envelope, ended, created_at }: &Task) -> Self {
+        debug_assert!(!ended && envelope.is_none(), "an event holds a record as it was new");
         Self {
             id: id.to_string(),
             purpose: purpose.to_string(),
@@ -194,9 +204,9 @@ impl From<&Grant> for pb::Grant {
         #[rustfmt::skip]
         let Grant {
             id, parent, root, task, agent, owner, subject, scopes: allowed, audience, depth, seq, created_at, expires_at,
-            renewable_until, status,
+            renewable_until, mode, limits, approvals, decided, status,
         } = grant;
-        debug_assert!(*status == Status::Active, "an event holds a record as it was new");
+        debug_assert!(matches!(status, Status::Active | Status::Pending), "an event holds a record as it was new");
         Self {
             id: id.to_string(),
             parent: parent.as_ref().map(text),
@@ -212,6 +222,12 @@ impl From<&Grant> for pb::Grant {
             created_at: created_at.millis(),
             expires_at: expires_at.millis(),
             renewable_until: renewable_until.millis(),
+            // Events from before there were modes say none.
+            mode: if *mode == Mode::Own { mode.to_string() } else { String::new() },
+            limits: limits.texts(),
+            approvals: u32::from(*approvals),
+            decided: decided_if_any(decided),
+            pending: *status == Status::Pending,
         }
     }
 }
@@ -274,7 +290,10 @@ impl From<&Revocation> for pb::Revocation {
 
 impl From<&Invocation> for pb::Invocation {
     fn from(invocation: &Invocation) -> Self {
-        let Invocation { id, credential, grant, tree, agent, call, allowed, reasons, proven } = invocation;
+        #[rustfmt::skip]
+        let Invocation {
+            id, credential, grant, tree, agent, call, args, allowed, reasons, proven, decided,
+        } = invocation;
         Self {
             id: id.to_string(),
             credential: credential.as_ref().map(text),
@@ -285,20 +304,39 @@ impl From<&Invocation> for pb::Invocation {
             allowed: *allowed,
             reasons: reasons.clone(),
             proven: *proven,
+            args: args.map(|digest| digest.0.into()),
+            decided: decided_if_any(decided),
         }
     }
 }
 
 impl From<&Call> for pb::Call {
-    fn from(Call { tool, action, resource }: &Call) -> Self {
-        Self { tool: tool.clone(), action: action.clone(), resource: resource.clone() }
+    fn from(Call { tool, action, resource, args, destination }: &Call) -> Self {
+        debug_assert!(args.is_empty(), "arguments may hold secrets: an event holds their digest");
+        Self {
+            tool: tool.clone(),
+            action: action.clone(),
+            resource: resource.clone(),
+            destination: destination.clone(),
+        }
     }
 }
 
-fn text(value: &impl ToString) -> String {
+/// Events from before there were policies hold none.
+fn decided_if_any(decided: &Decided) -> Option<pb::Decided> {
+    (*decided != Decided::default()).then(|| decided.into())
+}
+
+impl From<&Decided> for pb::Decided {
+    fn from(Decided { version, policies }: &Decided) -> Self {
+        Self { version: *version, policies: policies.clone() }
+    }
+}
+
+pub(super) fn text(value: &impl ToString) -> String {
     value.to_string()
 }
 
-fn scopes(scopes: &Scopes) -> Vec<String> {
+pub(super) fn scopes(scopes: &Scopes) -> Vec<String> {
     scopes.iter().map(text).collect()
 }

@@ -4,6 +4,7 @@
 //! So an unknown field, however deep, is found, and a log written by a newer Belay is never read by
 //! halves. Nothing here judges whether an entry makes sense; that is the fold's to say.
 
+mod approval;
 mod decode;
 mod encode;
 

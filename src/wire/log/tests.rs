@@ -11,6 +11,8 @@ use crate::domain::event::{Actor, Body, CutCounts, Idempotency, Invocation, Orig
 use crate::domain::grant::{Credential, Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, GrantId, TaskId};
 use crate::domain::key::{Key, Purpose};
+use crate::domain::limits::Limits;
+use crate::domain::policy::{Decided, Mode};
 use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::{Span, Timestamp};
 
@@ -54,7 +56,9 @@ fn agent() -> Agent {
         owner: read("Payments"),
         purpose: read("plans"),
         status: AgentStatus::Active,
-        ceiling: Some(Scopes::parse(&["pg:select@db/**"]).unwrap()),
+        ceiling: Some(
+            Scopes::parse(&["pg:select@db/**", r#"pg:a@b{"args":{"a b":{"eq":"\u00e9"}},"closed":true}"#]).unwrap(),
+        ),
         max_ttl: Some(Span::minutes(5)),
         labels: vec![(read("team"), read("a b"))],
         created_at: ms(3),
@@ -81,7 +85,16 @@ fn identity(id: CertificateId) -> Certificate {
 fn task() -> Task {
     let subject = Some(read("alice@example.com"));
     let (purpose, agent) = (read("fix #42"), read("planner"));
-    Task { id: id!(TaskId, 4), purpose, agent, subject, expires_at: ms(10), ended: false, created_at: ms(1) }
+    Task {
+        id: id!(TaskId, 4),
+        purpose,
+        agent,
+        subject,
+        expires_at: ms(10),
+        envelope: None,
+        ended: false,
+        created_at: ms(1),
+    }
 }
 
 fn grant() -> Grant {
@@ -101,6 +114,10 @@ fn grant() -> Grant {
         expires_at: ms(2),
         renewable_until: ms(3),
         status: Status::Active,
+        mode: Mode::Own,
+        limits: Limits::parse(&["max_calls=3", "max_sum(amount)=2.5"]).unwrap(),
+        approvals: 2,
+        decided: Decided { version: 3, policies: vec!["agents.1".into()] },
     }
 }
 
@@ -132,10 +149,12 @@ fn invocation() -> Invocation {
         grant: Some(id!(GrantId, 5)),
         tree: Some(id!(GrantId, 7)),
         agent: Some(read("coder")),
-        call: Some(Call::parse("pg", "select", "db/orders").unwrap()),
+        call: Some((Call::parse("pg", "select", "db/orders").unwrap()).with_destination("db.example:5432").unwrap()),
         allowed: true,
         reasons: vec!["allowed".into()],
         proven: true,
+        args: Some(Digest::of(b"{}")),
+        decided: Decided { version: 3, policies: vec!["tools.1".into()] },
     }
 }
 

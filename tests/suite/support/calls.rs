@@ -123,7 +123,7 @@ impl Acting {
     /// Starts a task of an hour: its id.
     pub async fn task(&self) -> String {
         let request = v1::StartTaskRequest { purpose: "testing".to_owned(), ..Default::default() };
-        v1::tasks_client::TasksClient::new(self.0.clone()).start(request).await.unwrap().into_inner().id
+        v1::tasks_client::TasksClient::new(self.0.clone()).start(request).await.unwrap().into_inner().task.unwrap().id
     }
 
     pub async fn request(&self, request: v1::RequestGrantRequest) -> Answer<v1::GrantResponse> {
@@ -172,7 +172,7 @@ impl Acting {
     /// The code of the decision on `db:read@orders`: `in_scope` if it is allowed.
     pub async fn decided(&self, token: &str) -> String {
         let [token, tool, action, resource] = [token, "db", "read", "orders"].map(str::to_owned);
-        let request = v1::AuthorizeRequest { token, tool, action, resource };
+        let request = v1::AuthorizeRequest { token, tool, action, resource, ..Default::default() };
         let mut decisions = v1::decisions_client::DecisionsClient::new(self.0.clone());
         let decided = decisions.authorize(request).await.unwrap().into_inner();
         assert_eq!(decided.decision == "allow", decided.reasons[0].code == "in_scope", "{decided:?}");

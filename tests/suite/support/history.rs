@@ -78,7 +78,7 @@ impl Clients {
             Some(task) => task.to_owned(),
             None => {
                 let start = StartTaskRequest { purpose: "testing".to_owned(), ..StartTaskRequest::default() };
-                TasksClient::new(planner.clone()).start(start).await.unwrap().into_inner().id
+                TasksClient::new(planner.clone()).start(start).await.unwrap().into_inner().task.unwrap().id
             }
         };
         Self { planner, coder, operator, task }
@@ -168,6 +168,7 @@ impl Clients {
                 tool: "db".to_owned(),
                 action: "read".to_owned(),
                 resource: "orders".to_owned(),
+                ..Default::default()
             };
             let answer = DecisionsClient::new(channel.clone()).authorize(call).await?.into_inner();
             *allowed = answer.decision == "allow";

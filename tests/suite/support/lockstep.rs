@@ -170,9 +170,10 @@ impl Lockstep {
             purpose: "testing".parse().unwrap(),
             subject: subject.map(|subject| subject.parse().unwrap()),
             ttl: Span::millis(ttl),
+            envelope: None,
         };
         let started = self.world().submit(&self.agents[agent], command).await;
-        let refused = started.map(|task| self.tasks.push(task.id)).err();
+        let refused = started.map(|task| self.tasks.push(task.task.id)).err();
         (said(refused), self.model.start_task(agent, subject, ttl))
     }
 
@@ -222,12 +223,29 @@ impl Lockstep {
         match asked.parent {
             None => {
                 let task = self.tasks[asked.task];
-                let command = RequestGrant { task, scopes, audience: None, ttl, token: false };
+                let command = RequestGrant {
+                    task,
+                    scopes,
+                    audience: None,
+                    ttl,
+                    token: false,
+                    limits: Default::default(),
+                    narrow: false,
+                };
                 self.world().submit_once(caller, command, once).await
             }
             Some(parent) => {
                 let (parent, to) = (self.grants[parent], AGENTS[asked.to].0.parse()?);
-                let command = Delegate { parent, to, scopes, audience: None, ttl };
+                let command = Delegate {
+                    parent,
+                    to,
+                    scopes,
+                    audience: None,
+                    ttl,
+                    own: false,
+                    limits: Default::default(),
+                    narrow: false,
+                };
                 self.world().submit_once(caller, command, once).await
             }
         }

@@ -34,6 +34,7 @@ impl Office {
             trust_domain: "example.org".parse().unwrap(),
             issuer: "https://example.org".parse().unwrap(),
             address: "https://127.0.0.1:1".to_owned(),
+            policies: belay::cedar::Set::dev,
         };
         let broker = Broker::open(foundation, directory).await.unwrap();
         let ledger = Arc::clone(broker.ledger());

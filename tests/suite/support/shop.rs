@@ -35,7 +35,15 @@ impl Shop {
         let task = office.world.task_of(&agent, Span::hours(100)).await;
         let scopes = Scopes::parse(&["db:read@**"]).unwrap();
         let ttl = Span::hours(12);
-        let request = RequestGrant { task: task.id, scopes, audience: None, ttl, token: false };
+        let request = RequestGrant {
+            task: task.id,
+            scopes,
+            audience: None,
+            ttl,
+            token: false,
+            limits: Default::default(),
+            narrow: false,
+        };
         let grant = office.world.submit(&agent, request).await.unwrap().grant;
         Self { office, admin, agent, grant }
     }

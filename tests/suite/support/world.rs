@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use belay::broker::Readers;
+use belay::cedar::Set;
 use belay::domain::agent::{AgentStatus, Kind, Role};
 use belay::domain::certificate::Certificate;
 use belay::domain::decide::{
-    AddKey, AddOperator, Begin, Caller, Decide, Delegate, Granted, KeepSigned, Presenter, RecordOwn, RegisterAgent,
-    RequestGrant, StartTask,
+    AddKey, AddOperator, ApplyCatalog, ApplyPolicy, Begin, Caller, Decide, Delegate, Granted, KeepSigned, Presenter,
+    RecordOwn, RegisterAgent, RequestGrant, StartTask,
 };
 use belay::domain::digest::Digest;
 use belay::domain::error::Error;
@@ -18,7 +20,7 @@ use belay::domain::id::{CertificateId, GrantId, TaskId};
 use belay::domain::key::{Key, Purpose};
 use belay::domain::scope::Scopes;
 use belay::domain::time::{Span, Timestamp};
-use belay::ledger::{Clock, Ledger, Reading, Request, Seeds};
+use belay::ledger::{Bodies, Clock, Ledger, Reading, Request, Seeds};
 use belay::store::{Sqlite, Store};
 
 /// 2026-11-22T17:00:00Z.
@@ -67,7 +69,8 @@ impl World {
         // Behind the first eight bytes, which `Seeds` counts in.
         seed[8..16].copy_from_slice(&OPENED.fetch_add(1, Ordering::SeqCst).to_be_bytes());
         let clock = Arc::clone(&hands) as Arc<dyn Clock>;
-        let ledger = Ledger::open(store, clock, Seeds::fixed(seed), snapshot_every).unwrap();
+        let ledger =
+            Ledger::open(store, clock, Seeds::fixed(seed), snapshot_every, std::sync::Arc::new(Readers)).unwrap();
         let world = Self { ledger: Arc::new(ledger), hands };
         if world.ledger.view(|view| view.origin().is_none()) {
             world.begin().await;
@@ -87,9 +90,37 @@ impl World {
             epoch: "epoch".to_owned(),
         };
         self.submit(&Caller::Broker, Begin { origin }).await.unwrap();
+        self.apply_policies(Set::dev().unwrap()).await;
         for purpose in Purpose::ALL {
             self.submit(&Caller::Broker, AddKey { key: self.key(purpose, &format!("{purpose}-key")) }).await.unwrap();
         }
+    }
+
+    /// Puts a policy set in force, as the broker would.
+    pub async fn apply_policies(&self, set: Set) {
+        let bytes = set.to_bytes();
+        let digest = Digest::of(&bytes);
+        let command = ApplyPolicy { policies: Arc::new(set), digest, over: None, force: true };
+        self.submit_with(command, digest, bytes).await;
+    }
+
+    /// Puts a catalog in force.
+    pub async fn apply_catalog(&self, text: &str) {
+        let digest = Digest::of(text.as_bytes());
+        let command = ApplyCatalog { catalog: Readers.catalog(text.as_bytes()).unwrap(), digest, over: None };
+        self.submit_with(command, digest, text.as_bytes().to_vec()).await;
+    }
+
+    async fn submit_with<D: Decide>(&self, command: D, digest: Digest, bytes: Vec<u8>) {
+        let request = Request {
+            command,
+            caller: Caller::Broker,
+            request_id: "test".to_owned(),
+            idempotency: None,
+            seed: self.ledger.seed(),
+            blobs: vec![(digest, bytes)],
+        };
+        assert!(self.ledger.submit(request).await.is_ok());
     }
 
     /// A key that signs nothing: its bytes do not matter to a decision.
@@ -219,14 +250,21 @@ impl World {
 
     /// Starts a task of this length.
     pub async fn task_of(&self, caller: &Caller, ttl: Span) -> Task {
-        let command = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl };
-        self.submit(caller, command).await.unwrap()
+        let command = StartTask { purpose: "testing".parse().unwrap(), subject: None, ttl, envelope: None };
+        self.submit(caller, command).await.unwrap().task
     }
 
     /// Requests a root grant of fifteen minutes.
     pub async fn grant(&self, caller: &Caller, task: TaskId, scopes: &[&str]) -> Result<Grant, Error> {
-        let command =
-            RequestGrant { task, scopes: Scopes::parse(scopes)?, audience: None, ttl: Span::minutes(15), token: false };
+        let command = RequestGrant {
+            task,
+            scopes: Scopes::parse(scopes)?,
+            audience: None,
+            ttl: Span::minutes(15),
+            token: false,
+            limits: Default::default(),
+            narrow: false,
+        };
         self.submit(caller, command).await.map(|granted: Granted| granted.grant)
     }
 
@@ -238,6 +276,9 @@ impl World {
             scopes: Scopes::parse(scopes)?,
             audience: None,
             ttl: Span::minutes(15),
+            own: false,
+            limits: Default::default(),
+            narrow: false,
         };
         self.submit(caller, command).await.map(|granted: Granted| granted.grant)
     }

@@ -1,0 +1,96 @@
+//! Radius, limits, policies and approvals as documents.
+
+use serde_json::{Value, json};
+
+use super::output::{given, sparse};
+use crate::wire::v1::{Approval, Decided, Difference, Figures, Limits, Vote, Weight};
+
+/// What is reached, as numbers.
+pub fn figures(figures: &Figures) -> Value {
+    let Figures { score, public, internal, confidential, restricted, unbounded } = figures;
+    json!({
+        "score": score,
+        "public": public,
+        "internal": internal,
+        "confidential": confidential,
+        "restricted": restricted,
+        "unbounded": unbounded,
+    })
+}
+
+/// What a grant reaches, and what that comes to.
+pub fn weight(weight: &Weight) -> Value {
+    let mut document = weight.radius.as_ref().map(figures).unwrap_or_default();
+    let by = [("task", &weight.task), ("agent", &weight.agent), ("owner", &weight.owner), ("subject", &weight.subject)];
+    let by: serde_json::Map<_, _> =
+        by.into_iter().filter_map(|(name, union)| Some((name.to_owned(), figures(union.as_ref()?)))).collect();
+    document["adds"] = weight.adds.as_ref().map(figures).unwrap_or_default();
+    document["by"] = Value::Object(by);
+    document
+}
+
+/// Limits that are set.
+pub fn limits(limits: &Limits) -> Value {
+    let sums: serde_json::Map<_, _> =
+        limits.max_sum.iter().map(|sum| (sum.argument.clone(), Value::from(sum.most.clone()))).collect();
+    sparse(json!({
+        "max_depth": limits.max_depth,
+        "max_calls": limits.max_calls,
+        "max_sum": (!sums.is_empty()).then_some(sums),
+        "max_distinct_resources": limits.max_distinct_resources,
+        "max_exposure_ms": limits.max_exposure_ms,
+    }))
+}
+
+/// Which policies decided.
+pub fn policy(Decided { version, policies }: &Decided) -> Value {
+    json!({ "version": version, "policies": policies })
+}
+
+/// What of a wish was cut away; null if nothing was.
+pub fn narrowed(differences: &[Difference]) -> Value {
+    let one = |one: &Difference| json!({ "wanted": one.wanted, "became": one.became });
+    if differences.is_empty() { Value::Null } else { differences.iter().map(one).collect() }
+}
+
+/// An approval as a document.
+pub fn approval(approval: &Approval) -> Value {
+    sparse(json!({
+        "id": approval.id,
+        "state": approval.state,
+        "needed": approval.needed,
+        "given": approval.given.iter().map(vote).collect::<Vec<_>>(),
+        "denied": approval.denied.as_ref().map(vote),
+        "message": given(&approval.message),
+        "request": sparse(json!({
+            "grant": given(&approval.grant),
+            "task": approval.task,
+            "purpose": approval.purpose,
+            "requester": approval.requester,
+            "holder": approval.holder,
+            "chain": approval.chain,
+            "subject": given(&approval.subject),
+            "scopes": approval.scopes,
+            "audience": given(&approval.audience),
+            "ttl_ms": approval.ttl_ms,
+        })),
+        "policy": approval.policy.as_ref().map(policy),
+        "catalog": approval.catalog,
+        "radius": approval.radius.as_ref().map(weight),
+        "digest": approval.digest,
+        "asked": approval.asked,
+        "created_at": approval.created_at,
+        "prompted_at": given(&approval.prompted_at),
+        "expires_at": approval.expires_at,
+    }))
+}
+
+fn vote(vote: &Vote) -> Value {
+    sparse(json!({
+        "by": vote.by,
+        "at": vote.at,
+        "reason": vote.reason,
+        "scopes": (!vote.scopes.is_empty()).then_some(&vote.scopes),
+        "ttl_ms": (vote.ttl_ms != 0).then_some(vote.ttl_ms),
+    }))
+}

@@ -1,0 +1,152 @@
+//! Asking humans: a durable request, bound to what it will show, to operators who have prompts to spare.
+
+use super::Context;
+use super::weigh::{Weight, Wish, may_approve};
+use crate::domain::agent::Operator;
+use crate::domain::approval::{APPROVAL_LIFE, Approval, ApprovalStatus, MOST_ASKED, MOST_WAITING, PROMPTS_PER_HOUR};
+use crate::domain::digest::Digest;
+use crate::domain::error::{Code, Error};
+use crate::domain::grant::Grant;
+use crate::domain::id::ApprovalId;
+use crate::domain::name::{Line, Name};
+use crate::domain::policy::Decided;
+use crate::domain::time::{Span, Timestamp};
+
+/// A wish that needs humans.
+pub(super) struct Elevated<'a> {
+    pub wish: &'a Wish<'a>,
+    pub weight: Weight,
+    pub needed: u8,
+    pub decided: Decided,
+    /// The grant that waits; none: an envelope.
+    pub grant: Option<&'a Grant>,
+    /// For how long, from the moment of approval.
+    pub ttl: Span,
+}
+
+/// The approval that it needs.
+pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Approval, Error> {
+    let Elevated { wish, weight, needed, decided, grant, ttl } = elevated;
+    let requester = match grant.and_then(|grant| grant.parent).and_then(|parent| ctx.view.grant(parent)) {
+        Some(parent) => parent.agent.clone(),
+        None => wish.holder.name.clone(),
+    };
+    let waiting = ctx.view.approvals().filter(|one| is_waiting(one, ctx.now) && one.requester == requester).count();
+    if waiting >= MOST_WAITING {
+        let message = format!("agent `{requester}` has {waiting} approvals waiting; wait until some are decided");
+        return Err(Error::new(Code::Exhausted, "too_many_approvals", message));
+    }
+    let above = grant.and_then(|grant| grant.parent).into_iter().flat_map(|parent| ctx.view.ancestry(parent));
+    let mut chain: Vec<Name> = above.map(|link| link.agent.clone()).collect();
+    chain.reverse();
+    let mut approval = Approval {
+        id: ApprovalId::mint(ctx.now, ctx.entropy),
+        grant: grant.map(|grant| grant.id),
+        task: wish.task.id,
+        purpose: wish.task.purpose.clone(),
+        requester,
+        holder: wish.holder.name.clone(),
+        chain,
+        subject: wish.task.subject.clone(),
+        scopes: wish.scopes.clone(),
+        audience: grant.map(|grant| grant.audience.clone()),
+        ttl,
+        needed,
+        decided,
+        catalog: ctx.view.catalog_version(),
+        adds: weight.adds,
+        unions: weight.unions,
+        digest: Digest([0; 32]),
+        asked: Vec::new(),
+        created_at: ctx.now,
+        expires_at: ctx.now,
+        given: Vec::new(),
+        denied: None,
+        status: ApprovalStatus::Pending,
+    };
+    approval.digest = bound(&approval);
+    approval.asked = asked(ctx, &approval, wish, &weight)?;
+    // One that is queued has its full time once it is shown.
+    let shown = approval.prompted_at().map_or(ctx.now, |at| at.max(ctx.now));
+    approval.expires_at = shown.plus(APPROVAL_LIFE).min(wish.task.expires_at);
+    Ok(approval)
+}
+
+/// Whether it still waits for humans.
+pub(super) fn is_waiting(approval: &Approval, now: Timestamp) -> bool {
+    approval.status == ApprovalStatus::Pending && now < approval.expires_at
+}
+
+/// SHA-256 over what is shown.
+fn bound(approval: &Approval) -> Digest {
+    let Approval {
+        id,
+        grant,
+        task,
+        purpose,
+        requester,
+        holder,
+        chain,
+        subject,
+        scopes,
+        audience,
+        ttl,
+        needed,
+        decided,
+        catalog,
+        adds,
+        unions,
+        created_at,
+        ..
+    } = approval;
+    let who = (id, grant, task, purpose, requester, holder, chain, subject);
+    let what = (scopes, audience, ttl, needed, decided, catalog, adds, unions, created_at);
+    // Records of names, numbers and lists always encode; were one not to, nothing could be approved.
+    Digest::of(&serde_json::to_vec(&(who, what)).unwrap_or_default())
+}
+
+/// Who may not approve: whoever asks, holds, or is served.
+pub(super) fn is_party(approval: &Approval, operator: &Name) -> bool {
+    let agents = [&approval.requester, &approval.holder];
+    agents.into_iter().chain(&approval.chain).any(|name| name == operator)
+        || approval.subject.as_ref().is_some_and(|subject| names(subject, operator))
+}
+
+/// Whether a subject is this operator: by its name, or by a name before an `@` or behind a `:` or `|`.
+fn names(subject: &Line, operator: &Name) -> bool {
+    let subject = subject.as_str().to_lowercase();
+    let last = subject.rsplit([':', '|', '/', '#']).next().unwrap_or(&subject);
+    let local = last.split('@').next().unwrap_or(last);
+    [subject.as_str(), last, local].contains(&operator.as_str())
+}
+
+/// The operators who may approve it, and from when on each is asked.
+fn asked(
+    ctx: &Context<'_>,
+    approval: &Approval,
+    wish: &Wish<'_>,
+    weight: &Weight,
+) -> Result<Vec<(Name, Timestamp)>, Error> {
+    let mut operators: Vec<&Operator> = ctx.view.operators().filter(|operator| !operator.removed).collect();
+    operators.sort_by(|one, two| one.name.cmp(&two.name));
+    operators.dedup_by(|one, two| one.name == two.name);
+    let mut asked = Vec::new();
+    for operator in operators {
+        if asked.len() < MOST_ASKED
+            && !is_party(approval, &operator.name)
+            && may_approve(&ctx.view, operator, wish, weight)?
+        {
+            asked.push((operator.name.clone(), slot(ctx, &operator.name)));
+        }
+    }
+    Ok(asked)
+}
+
+/// When an operator can be asked once more: no more than so many times within any hour.
+fn slot(ctx: &Context<'_>, operator: &Name) -> Timestamp {
+    let mine = |approval: &Approval| approval.asked.iter().find(|(name, _)| name == operator).map(|(_, at)| *at);
+    let mut times: Vec<Timestamp> = ctx.view.approvals().filter_map(mine).collect();
+    times.sort_unstable();
+    let nth_last = times.len().checked_sub(PROMPTS_PER_HOUR).map(|at| times[at]);
+    nth_last.map_or(ctx.now, |at| at.plus(Span::hours(1)).max(ctx.now))
+}

@@ -1,0 +1,131 @@
+//! Limits on a grant: what may be done under it at most, by its holder and everybody below together.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::scope::Decimal;
+use super::time::Span;
+
+/// At most. What is absent is not limited here; every ancestor's limits hold as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Limits {
+    /// Grants on a chain through this one, root included.
+    pub max_depth: Option<u8>,
+    /// Calls that were allowed.
+    pub max_calls: Option<u64>,
+    /// The sum over a numeric argument of the calls that were allowed, by argument.
+    pub max_sum: Vec<(String, Decimal)>,
+    /// Different resources in the calls that were allowed.
+    pub max_distinct_resources: Option<u32>,
+    /// How long anything under it may work, from when it becomes active, renewals included.
+    pub max_exposure: Option<Span>,
+}
+
+impl Limits {
+    /// Whether a call under it has to be counted.
+    pub fn count_calls(&self) -> bool {
+        self.max_calls.is_some() || !self.max_sum.is_empty() || self.max_distinct_resources.is_some()
+    }
+
+    /// Reads `key=value` texts: `max_depth=3`, `max_calls=100`, `max_sum(amount)=250.5`,
+    /// `max_distinct_resources=5`, `max_exposure=15m` (the span in milliseconds, as the edge writes it).
+    ///
+    /// # Errors
+    /// A key is unknown, given twice, or its value is not a number of its kind.
+    pub fn parse<S: AsRef<str>>(texts: &[S]) -> Result<Self, Error> {
+        let mut limits = Self::default();
+        for text in texts {
+            limits.read(text.as_ref())?;
+        }
+        limits.max_sum.sort();
+        Ok(limits)
+    }
+
+    fn read(&mut self, text: &str) -> Result<(), Error> {
+        const KEYS: &str = "write max_depth=N, max_calls=N, max_sum(ARGUMENT)=N, max_distinct_resources=N or max_exposure=MILLISECONDS";
+        let wrong = |why: &str| Error::malformed("limit", text, why);
+        let (key, value) = text.split_once('=').ok_or_else(|| wrong(KEYS))?;
+        let number = || value.parse::<u64>().map_err(|_| wrong("the value is not a whole number"));
+        let small = || value.parse::<u32>().map_err(|_| wrong("the value is not a whole number, or too large"));
+        let twice = match key {
+            "max_depth" => {
+                let depth = value.parse::<u8>().ok().filter(|depth| (1..=16).contains(depth));
+                self.max_depth.replace(depth.ok_or_else(|| wrong("a depth is 1 to 16"))?).is_some()
+            }
+            "max_calls" => self.max_calls.replace(number()?).is_some(),
+            "max_distinct_resources" => {
+                let most = small()?;
+                if most > MOST_RESOURCES {
+                    return Err(wrong("at most 10000 resources are told apart"));
+                }
+                self.max_distinct_resources.replace(most).is_some()
+            }
+            "max_exposure" => {
+                let millis = value.parse::<i64>().ok().filter(|millis| *millis > 0);
+                let span = millis.ok_or_else(|| wrong("an exposure is a positive span"))?;
+                self.max_exposure.replace(Span::millis(span)).is_some()
+            }
+            _ => {
+                let name = key.strip_prefix("max_sum(").and_then(|rest| rest.strip_suffix(')'));
+                let name = name.filter(|name| !name.is_empty() && name.len() <= 64).ok_or_else(|| wrong(KEYS))?;
+                let most = Decimal::parse(value).filter(|most| *most >= Decimal::zero());
+                let most = most.ok_or_else(|| wrong("the value is not a number of 0 or more"))?;
+                let known = self.max_sum.iter().any(|(other, _)| other == name);
+                self.max_sum.push((name.to_owned(), most));
+                known
+            }
+        };
+        if twice { Err(wrong("it is given twice")) } else { Ok(()) }
+    }
+}
+
+/// Resources that are told apart under one grant.
+pub const MOST_RESOURCES: u32 = 10_000;
+
+impl std::fmt::Display for Limits {
+    /// As [`Limits::parse`] reads them, separated by spaces.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.texts().join(" "))
+    }
+}
+
+impl Limits {
+    /// One text for each, as [`Limits::parse`] reads them.
+    pub fn texts(&self) -> Vec<String> {
+        let Self { max_depth, max_calls, max_sum, max_distinct_resources, max_exposure } = self;
+        let mut texts = Vec::new();
+        texts.extend(max_depth.map(|most| format!("max_depth={most}")));
+        texts.extend(max_calls.map(|most| format!("max_calls={most}")));
+        texts.extend(max_sum.iter().map(|(name, most)| format!("max_sum({name})={most}")));
+        texts.extend(max_distinct_resources.map(|most| format!("max_distinct_resources={most}")));
+        texts.extend(max_exposure.map(|most| format!("max_exposure={}", most.as_millis())));
+        texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_they_are_written() {
+        let texts =
+            ["max_depth=3", "max_calls=0", "max_sum(amount)=250.5", "max_distinct_resources=5", "max_exposure=900000"];
+        let limits = Limits::parse(&texts).unwrap();
+        assert_eq!(limits.texts(), texts);
+        assert!(limits.count_calls() && !Limits::parse(&["max_depth=1", "max_exposure=1"]).unwrap().count_calls());
+    }
+
+    #[test]
+    fn a_limit_that_is_not_understood_is_refused() {
+        for wrong in [
+            "", "max_calls", "max_calls=", "max_calls=-1", "max_calls=1.5", "max_depth=0", "max_depth=17", "calls=1",
+            "max_sum()=1", "max_sum(a)=-1", "max_sum(a)=x", "max_sum=1", "max_exposure=0", "max_exposure=15m",
+            "max_distinct_resources=10001", "MAX_CALLS=1",
+        ] {
+            assert!(Limits::parse(&[wrong]).is_err(), "{wrong}");
+        }
+        assert!(Limits::parse(&["max_calls=1", "max_calls=1"]).is_err());
+        assert!(Limits::parse(&["max_sum(a)=1", "max_sum(a)=2"]).is_err());
+    }
+}
