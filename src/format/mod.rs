@@ -10,6 +10,10 @@ mod foreign;
 #[cfg(feature = "broker")]
 pub mod join;
 mod json;
+#[cfg(feature = "broker")]
+pub mod jwk;
+#[cfg(feature = "broker")]
+pub mod jws;
 pub mod jwt;
 pub mod note;
 pub mod spiffe;
