@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Messages that hold a secret: `wire` says how they look in a log.
 #[cfg(feature = "broker")]
-const SECRET: [&str; 6] = [
+const SECRET: [&str; 7] = [
     "belay.v1.EnrollRequest", "belay.v1.InvitedAgent", "belay.v1.InvitedOperator", "belay.v1.Token",
-    "belay.v1.VerifyTokenRequest", "belay.v1.AuthorizeRequest",
+    "belay.v1.VerifyTokenRequest", "belay.v1.AuthorizeRequest", "belay.v1.StartTaskRequest",
 ];

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 use super::connect::{Global, answer};
 use super::output::{Answer, given, pairs, rows, sparse};
+use super::secret::Secret;
 use super::{NO_REASON, lifetime};
+use crate::client::Refusal;
 use crate::wire::v1::tasks_client::TasksClient;
 use crate::wire::v1::{EndTaskRequest, ListTasksRequest, StartTaskRequest, Task};
 
@@ -37,6 +39,9 @@ pub struct Start {
     /// For how long [default: 1h]
     #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     ttl: Option<i64>,
+    /// For whom: an ID or access token of the human's identity provider; or @FILE, or - for stdin
+    #[arg(long, value_name = "JWT")]
+    on_behalf_of: Option<Secret>,
     /// A retry with the same key is the same task
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -47,7 +52,7 @@ impl Command {
     pub async fn run(self, global: &Global) -> Answer {
         let mut tasks = TasksClient::new(global.channel().await?);
         let task = match self {
-            Self::Start(start) => answer(tasks.start(start.request()).await)?.task.unwrap_or_default(),
+            Self::Start(start) => answer(tasks.start(start.request()?).await)?.task.unwrap_or_default(),
             Self::End { id, reason } => answer(tasks.end(EndTaskRequest { id, reason }).await)?,
             Self::List => return list(global, &answer(tasks.list(ListTasksRequest {}).await)?.tasks),
         };
@@ -56,13 +61,14 @@ impl Command {
 }
 
 impl Start {
-    fn request(self) -> StartTaskRequest {
-        StartTaskRequest {
+    fn request(self) -> Result<StartTaskRequest, Refusal> {
+        Ok(StartTaskRequest {
             purpose: self.purpose,
             ttl_ms: self.ttl.unwrap_or_default(),
             idempotency_key: self.idempotency_key.unwrap_or_default(),
+            on_behalf_of: self.on_behalf_of.map(Secret::read).transpose()?.unwrap_or_default(),
             ..StartTaskRequest::default()
-        }
+        })
     }
 }
 

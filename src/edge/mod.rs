@@ -30,6 +30,7 @@ use fault::Place;
 pub use http::pages;
 pub use metrics::Scrape;
 
+use crate::attest::subject::Issuers;
 use crate::broker::{Asked, Broker};
 use crate::domain::error::{Code, Error};
 use crate::wire::v1;
@@ -45,9 +46,10 @@ const LONG_READS: usize = 1;
 /// Those who follow the log at once. Each holds one page of it, and looks once a second whether it still may.
 const TAILS: usize = 32;
 
-/// Every service, over one broker, the turnstile for reads that take long, and the places of those who follow.
+/// Every service, over one broker, the turnstile for reads that take long, the places of those who follow, and who
+/// says on whose behalf a task runs.
 #[derive(Clone)]
-pub struct Edge(Arc<Broker>, Arc<Semaphore>, Arc<Semaphore>);
+pub struct Edge(Arc<Broker>, Arc<Semaphore>, Arc<Semaphore>, Arc<Issuers>);
 
 impl Edge {
     /// Reads much of the log or the state on a thread of its own, one such read after the other: decisions do
@@ -67,8 +69,14 @@ impl Edge {
 }
 
 /// Every gRPC service and the health of all, behind the access table.
-pub fn routes(broker: &Arc<Broker>, health: HealthServer<impl Health>, drain: &Drain) -> Routes {
-    let edge = Edge(Arc::clone(broker), Arc::new(Semaphore::new(LONG_READS)), Arc::new(Semaphore::new(TAILS)));
+pub fn routes(
+    broker: &Arc<Broker>,
+    issuers: &Arc<Issuers>,
+    health: HealthServer<impl Health>,
+    drain: &Drain,
+) -> Routes {
+    let [reads, tails] = [LONG_READS, TAILS].map(|permits| Arc::new(Semaphore::new(permits)));
+    let edge = Edge(Arc::clone(broker), reads, tails, Arc::clone(issuers));
     macro_rules! add {
         ($routes:expr, $($server:path),*) => {{
             let mut routes = $routes;

@@ -8,6 +8,8 @@ use super::{Edge, open, weights};
 use crate::broker::idempotency;
 use crate::domain::approval::Approval;
 use crate::domain::decide::{EndTask, StartTask, state_of};
+use crate::domain::error::Error;
+use crate::domain::name::Line;
 use crate::domain::scope::Scopes;
 use crate::domain::time::DEFAULT_TASK;
 use crate::wire::v1::{self, tasks_server::Tasks};
@@ -17,6 +19,9 @@ impl Tasks for Edge {
     async fn start(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::StartTaskResponse>, Status> {
         let (asked, mut body) = open(request)?;
         let key = std::mem::take(&mut body.idempotency_key);
+        let subject = self.subject(&body.on_behalf_of)?;
+        // A retry may come with a fresh token: what is asked for is bound to the subject.
+        body.on_behalf_of = subject.as_ref().map_or_else(String::new, ToString::to_string);
         let key = idempotency::<StartTask>(&key, &body.encode_to_vec())?;
         let ttl = lifetime(body.ttl_ms, DEFAULT_TASK)?;
         let envelope = match body.envelope.is_empty() {
@@ -26,7 +31,7 @@ impl Tasks for Edge {
                 lifetime(body.envelope_ttl_ms, ttl)?,
             )),
         };
-        let command = StartTask { purpose: line(&body.purpose, "purpose")?, subject: None, ttl, envelope };
+        let command = StartTask { purpose: line(&body.purpose, "purpose")?, subject, ttl, envelope };
         let started = self.0.submit_once(&asked, command, key).await?;
         Ok(Response::new(v1::StartTaskResponse {
             task: Some(self.task(&started.task)),
@@ -54,6 +59,14 @@ impl Edge {
     pub(super) fn approval(&self, known: &Approval) -> v1::Approval {
         let now = self.0.ledger().now();
         weights::approval(known, self.0.ledger().view(|view| state_of(&view, known, now)))
+    }
+
+    /// Whom a token proves; without one, nobody.
+    fn subject(&self, token: &str) -> Result<Option<Line>, Error> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        self.3.prove(token, self.0.origin().issuer.as_str(), self.0.ledger().now()).map(Some)
     }
 
     fn task(&self, known: &crate::domain::grant::Task) -> v1::Task {

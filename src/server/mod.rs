@@ -17,6 +17,7 @@ mod log;
 mod metrics;
 mod names;
 mod operator;
+mod subject;
 pub mod task;
 pub mod tls;
 mod upkeep;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::ledger::SNAPSHOT_EVERY;
-pub use config::{At, Checked, Config, check};
+pub use config::{At, Checked, Config, SubjectIssuer, check};
 pub use data::State;
 pub use init::{Init, Made, init};
 pub use log::{begin as begin_log, set as set_log};
@@ -37,6 +38,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::attest::subject::Issuers;
 use crate::broker::{Broker, Foundation};
 use crate::cedar::Set;
 use crate::domain::error::{Code, Error};
@@ -126,6 +128,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let until = certificate.until;
     let identity = tls::ServerIdentity::new(certificate.chain, certificate.key)?;
     let pages = PageIdentity::new(Arc::clone(&identity), certificate::given(&config, broker.ledger().wall())?);
+    let issuers = Arc::new(Issuers::new(subject::issuers(&config)?));
     let roots = Arc::clone(&broker);
     let clients = clients::Clients::following(move || roots.roots())?;
     let stop = watch::Sender::new(false);
@@ -135,7 +138,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let drain = edge::Drain::new(stop.subscribe());
-    let routes = edge::routes(&broker, health_service, &drain);
+    let routes = edge::routes(&broker, &issuers, health_service, &drain);
     let grpc = tonic::transport::Server::builder()
         .max_concurrent_streams(256)
         .timeout(config.request_timeout)
@@ -154,7 +157,8 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let told_ready = Ready::of(&config, &mode, at);
     let (config, running) = watch::channel(config);
     let (identity, health_told) = ((identity, until), health.clone());
-    let upkeep = Upkeep { broker: Arc::clone(&broker), mode, config, identity, pages, at, hangup, health: health_told };
+    let kept = Arc::clone(&broker);
+    let upkeep = Upkeep { broker: kept, mode, config, identity, pages, issuers, at, hangup, health: health_told };
     let upkeep = task::spawn(upkeep.run());
     let tidy = task::spawn(metrics::tidy(exporter));
     ready(&told_ready);
@@ -198,6 +202,7 @@ fn look_first(config: &Config, mode: &Mode) -> anyhow::Result<Option<Signal>> {
     let Mode::Production { .. } = mode else { return Ok(None) };
     data::made(&config.data)?;
     certificate::given(config, SystemClock.read().wall)?;
+    subject::issuers(config)?;
     Ok(Some(signal(SignalKind::hangup()).context("receiving signals")?))
 }
 

@@ -15,7 +15,8 @@ use tonic_health::server::HealthReporter;
 use super::certificate::{self, PageIdentity};
 use super::keys::{Follower, LOOK};
 use super::tls::ServerIdentity;
-use super::{Config, Mode, log, metrics, names, operator};
+use super::{Config, Mode, log, metrics, names, operator, subject};
+use crate::attest::subject::Issuers;
 use crate::broker::Broker;
 use crate::domain::agent::Kind;
 use crate::domain::error::Error;
@@ -31,6 +32,8 @@ pub(super) struct Upkeep {
     /// one that was recorded and never came to be presented is in it too.
     pub identity: (Arc<ServerIdentity>, Timestamp),
     pub pages: Arc<PageIdentity>,
+    /// Who says on whose behalf a task runs.
+    pub issuers: Arc<Issuers>,
     pub at: [SocketAddr; 2],
     /// SIGHUP; a development broker has no configuration to read again.
     pub hangup: Option<Signal>,
@@ -75,11 +78,13 @@ impl Upkeep {
         let running = self.config.borrow().clone();
         let mut next = Config::load(file)?;
         let page = certificate::given(&next, self.broker.ledger().wall())?;
+        let issuers = subject::issuers(&next)?;
         let kept = keep_fixed(&mut next, &running);
         if next.names != running.names {
             self.present(&next.names).await?;
         }
         self.pages.replace(page);
+        self.issuers.replace(issuers);
         log::set(&next.log);
         self.broker.set_address(names::address(&next.names, self.at[0]));
         self.config.send_replace(next);
@@ -147,7 +152,7 @@ fn keep_fixed(next: &mut Config, running: &Config) -> Vec<&'static str> {
     }
     keep!(
         trust_domain, issuer, data, grpc, http, snapshot_every, request_timeout;
-        names, http_certificate, http_key, drain, log
+        names, http_certificate, http_key, drain, log, subject_issuer
     );
     kept
 }

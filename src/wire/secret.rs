@@ -21,4 +21,5 @@ shown! {
     Token { id, expires_at }
     VerifyTokenRequest {}
     AuthorizeRequest { tool, action, resource }
+    StartTaskRequest { purpose, ttl_ms, idempotency_key }
 }

@@ -156,9 +156,8 @@ fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let grant = ["grant", "request", "--task", "tsk_1", "--scope", "db:read@a"];
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 23] = [
+    let unbuilt: [(&[&str], &[&str]); 22] = [
         (&["status"], &["--output", "toml"]),
-        (&["task", "start", "x"], &["--on-behalf-of", "jwt"]),
         (&grant, &["--limit", "max_calls=1"]),
         (&grant, &["--wait", "1m"]),
         (&grant, &["--narrow"]),

@@ -52,6 +52,7 @@ mod lineage;
 mod live_counts;
 mod log_damage;
 mod metrics;
+mod on_behalf_of;
 mod oracle;
 mod panics;
 mod policy_matrix;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::support::calls::is_clear;
 use crate::support::process::{Broker, belay, ran, ran_in_time};
 use crate::support::production::{Page, Place, mode, write_private};
+use crate::support::provider::Provider;
 
 /// The error with which a configuration is refused, by `serve` and by `config check` alike.
 fn refused(place: &Place, file: &Path) -> Value {
@@ -248,4 +249,37 @@ fn a_broker_leaves_no_core_dump_with_its_keys() {
         let memory = std::fs::metadata(format!("/proc/{}/mem", broker.pid())).unwrap();
         assert_eq!(memory.uid(), 0);
     }
+}
+
+#[test]
+fn keys_of_an_identity_provider_that_cannot_be_believed_stop_the_start() {
+    let place = Place::initialised("");
+    let provider = Provider::new("k1");
+    let set = provider.jwks().to_string();
+    let issuer = place.at("issuer.jwks");
+    place.configure(&provider.lines(&issuer));
+    let private = set.replacen("\"kid\"", "\"d\":\"hunter2\",\"kid\"", 1);
+    let cases: [(&str, Option<&str>, u32); 7] = [
+        ("no such file", None, 0o644),
+        ("not JSON", Some(""), 0o644),
+        ("not JSON", Some(&set[..set.len() / 2]), 0o644),
+        ("no JWK Set", Some("{}"), 0o644),
+        ("no key to use", Some("{\"keys\":[]}"), 0o644),
+        ("a private or secret key", Some(&private), 0o644),
+        ("lets everybody write it", Some(&set), 0o666),
+    ];
+    for (why, text, bits) in cases {
+        if let Some(text) = text {
+            std::fs::write(&issuer, text).unwrap();
+            mode(&issuer, bits);
+        }
+        let error = refused(&place, &place.at("belay.toml"));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(why) && message.contains("issuer.jwks"), "{why}: {message}");
+        assert_eq!(error["detail"]["field"], "subject_issuer", "{error}");
+    }
+    mode(&issuer, 0o644);
+    let mut command = belay(place.home());
+    command.args(["-o", "json", "config", "check"]).arg(place.at("belay.toml"));
+    assert_eq!(ran(command).ok()["ok"], true);
 }

@@ -294,7 +294,7 @@ async fn who_shows_a_certificate_that_ends_sees_nothing_more() {
     let (_, health) = tonic_health::server::health_reporter();
     let (_stop, told) = tokio::sync::watch::channel(false);
     let hands = Arc::clone(&office.world.hands);
-    let routes = edge::routes(&Arc::new(office.broker), health, &edge::Drain::new(told));
+    let routes = edge::routes(&Arc::new(office.broker), &Arc::default(), health, &edge::Drain::new(told));
     let mut request = tonic::Request::new(from_the_start());
     let addr = "127.0.0.1:1".parse().unwrap();
     request.extensions_mut().insert(PeerCertificate::new(Some(issued.der), addr));

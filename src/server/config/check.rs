@@ -1,11 +1,11 @@
-//! What a configuration names, looked at before anything is opened: data directory, certificate, addresses.
+//! What a configuration names, looked at before anything is opened: data directory, certificate, keys, addresses.
 
 use std::net::SocketAddr;
 
 use super::{Config, data};
 use crate::domain::error::{Code, Error};
 use crate::ledger::{Clock as _, SystemClock};
-use crate::server::{certificate, listen};
+use crate::server::{certificate, listen, subject};
 
 /// What a broker of this configuration would find.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,7 @@ pub struct At {
 pub fn check(config: &Config) -> Result<Checked, Error> {
     let data = data::state(&config.data)?;
     certificate::given(config, SystemClock.read().wall)?;
+    subject::issuers(config)?;
     Ok(Checked { grpc: at("grpc", config.grpc)?, http: at("http", config.http)?, data })
 }
 

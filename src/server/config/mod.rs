@@ -5,6 +5,7 @@
 
 mod check;
 mod read;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use check::{At, Checked, check};
+pub use subject::SubjectIssuer;
 
 use self::read::Keys;
 use super::{data, file, log};
@@ -53,10 +55,13 @@ pub struct Config {
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, or levels by module, as in
     /// `warn,belay::ledger=debug`. Default: `info`; `BELAY_LOG` comes first. Changed by a reload.
     pub log: String,
+    /// The identity providers whose tokens say on whose behalf a task runs. Changed by a reload, which reads their
+    /// keys again. Default: none, and a task runs on behalf of nobody.
+    pub subject_issuer: Vec<SubjectIssuer>,
 }
 
 /// Every key of a configuration file, and what its value has to be.
-const KEYS: &[(&str, &str)] = &[
+const KEYS: read::Known = &[
     ("trust_domain", "a SPIFFE trust domain: 1 to 160 of a-z, 0-9, `.`, `-` and `_`"),
     ("issuer", "a URL such as \"https://belay.example.com\", of at most 256 bytes, without user, query and fragment"),
     ("data", "the absolute path of a directory"),
@@ -69,6 +74,7 @@ const KEYS: &[(&str, &str)] = &[
     ("request_timeout", "a number with its unit, from 1s to 10m, as in \"30s\""),
     ("drain", "a number with its unit, from 1s to 10m, as in \"10s\""),
     ("log", "error, warn, info, debug, trace or off, or levels by module, as in \"warn,belay::ledger=debug\""),
+    ("subject_issuer", "a list of at most 16 tables, each as `[[subject_issuer]]` and the keys below it"),
 ];
 
 const MOST_NAMES: usize = 16;
@@ -92,6 +98,7 @@ impl Config {
             request_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(10),
             log: "info".to_owned(),
+            subject_issuer: Vec::new(),
         }
     }
 
@@ -131,6 +138,7 @@ impl Config {
             request_timeout: keys.duration("request_timeout", time)?.unwrap_or(default.request_timeout),
             drain: keys.duration("drain", time)?.unwrap_or(default.drain),
             log: keys.optional("log", |levels: &String| log::levels(levels).is_some())?.unwrap_or(default.log.clone()),
+            subject_issuer: subject::read(keys.tables("subject_issuer", subject::KEYS, subject::MOST)?)?,
             ..default
         };
         config.agrees()?;
@@ -143,6 +151,7 @@ impl Config {
         if overlap(self.grpc, self.http) {
             return refused("http", "`grpc` and `http` are on one port; give each its own");
         }
+        subject::agree(&self.subject_issuer, self.issuer()?.as_str())?;
         match (&self.http_certificate, &self.http_key) {
             (Some(_), None) => {
                 refused("http_key", "`http_certificate` is given and `http_key` is not; give both or none")

@@ -6,13 +6,19 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Value};
 
-use super::KEYS;
+use super::{KEYS, subject};
 use crate::domain::error::{Code, Error};
 use crate::domain::time::Span;
 
-/// The keys of a configuration file that were not taken yet.
+/// Keys, and what the value of each has to be.
+pub(super) type Known = &'static [(&'static str, &'static str)];
+
+/// The keys of a configuration file, or of one table in it, that were not taken yet.
 pub(super) struct Keys<'a> {
     text: &'a str,
+    known: Known,
+    /// Which table it is: the key of the list, and its number from 1.
+    table: Option<(&'static str, usize)>,
     left: BTreeMap<String, Spanned<Value>>,
 }
 
@@ -31,14 +37,33 @@ impl<'a> Keys<'a> {
             };
             refused(None, format!("line {}{}: {why}", line(text, at), key_before(text, at)))
         })?;
-        let known = |key: &str| KEYS.iter().any(|(known, _)| *known == key);
-        if let Some((key, value)) = left.iter().find(|(key, _)| !known(key)) {
-            let names: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
+        Self { text, known: KEYS, table: None, left }.all_known()
+    }
+
+    fn all_known(self) -> Result<Self, Error> {
+        let known = |key: &str| self.known.iter().any(|(known, _)| *known == key);
+        if let Some((key, value)) = self.left.iter().find(|(key, _)| !known(key)) {
+            let names: Vec<_> = self.known.iter().map(|(key, _)| *key).collect();
             let shown: String = key.chars().take(40).flat_map(char::escape_debug).collect();
-            let at = line(text, value.span().start);
-            return Err(refused(None, format!("line {at}: `{shown}` is not a key; the keys are {}", names.join(", "))));
+            let (at, place) = (line(self.text, value.span().start), self.place());
+            let why = format!("line {at}: `{shown}`{place} is not a key; the keys are {}", names.join(", "));
+            return Err(refused(None, why));
         }
-        Ok(Self { text, left })
+        Ok(self)
+    }
+
+    /// The tables of a list, at most `most`, each with keys of its own; none if the list is left out.
+    ///
+    /// Where a value stands inside of a table is not kept: errors name the line of the first.
+    pub(super) fn tables(&mut self, key: &'static str, known: Known, most: usize) -> Result<Vec<Self>, Error> {
+        let span = self.left.get(key).map_or(0..0, Spanned::span);
+        let is_good = |tables: &Vec<BTreeMap<String, Value>>| tables.len() <= most;
+        let tables = self.optional(key, is_good)?.unwrap_or_default();
+        let keys = |(at, table): (usize, BTreeMap<String, Value>)| {
+            let left = table.into_iter().map(|(key, value)| (key, Spanned::new(span.clone(), value))).collect();
+            Self { text: self.text, known, table: Some((key, at + 1)), left }.all_known()
+        };
+        tables.into_iter().enumerate().map(keys).collect()
     }
 
     /// A key that has to be there.
@@ -47,8 +72,10 @@ impl<'a> Keys<'a> {
         key: &'static str,
         is_good: impl Fn(&T) -> bool,
     ) -> Result<T, Error> {
-        let missing = || refused(Some(key), format!("`{key}` is missing; it has to be {}", rule(key)));
-        self.optional(key, is_good)?.ok_or_else(missing)
+        let value = self.optional(key, is_good)?;
+        let (place, rule) = (self.place(), self.rule(key));
+        let missing = || refused(self.field(key), format!("`{key}`{place} is missing; it has to be {rule}"));
+        value.ok_or_else(missing)
     }
 
     /// A key that may be left out.
@@ -80,13 +107,23 @@ impl<'a> Keys<'a> {
             class @ ("integer" | "array") => format!("an {class}"),
             class => format!("a {class}"),
         };
-        let wrong = || refused(Some(key), format!("line {at}: `{key}` is {class} that is not {}", rule(key)));
+        let (place, rule) = (self.place(), self.rule(key));
+        let wrong = || refused(self.field(key), format!("line {at}: `{key}`{place} is {class} that is not {rule}"));
         read(value).map(Some).ok_or_else(wrong)
     }
-}
 
-fn rule(key: &str) -> &'static str {
-    KEYS.iter().find(|(known, _)| *known == key).map_or("", |(_, rule)| rule)
+    fn rule(&self, key: &str) -> &'static str {
+        self.known.iter().find(|(known, _)| *known == key).map_or("", |(_, rule)| rule)
+    }
+
+    fn place(&self) -> String {
+        self.table.map_or(String::new(), |(list, at)| format!(" in `[[{list}]]` {at}"))
+    }
+
+    /// The key of the file that is wrong.
+    fn field(&self, key: &'static str) -> Option<&'static str> {
+        Some(self.table.map_or(key, |(list, _)| list))
+    }
 }
 
 fn line(text: &str, at: usize) -> usize {
@@ -96,7 +133,7 @@ fn line(text: &str, at: usize) -> usize {
 /// The key on the line that cannot be read, if it begins with one that is known.
 fn key_before(text: &str, at: usize) -> String {
     let key = text.lines().nth(line(text, at) - 1).and_then(|line| line.split('=').next()).map(str::trim);
-    let known = key.filter(|key| KEYS.iter().any(|(known, _)| known == key));
+    let known = key.filter(|key| KEYS.iter().chain(subject::KEYS).any(|(known, _)| known == key));
     known.map_or(String::new(), |key| format!(" (`{key}`)"))
 }
 

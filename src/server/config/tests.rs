@@ -12,20 +12,25 @@ fn the_shipped_sample_is_a_configuration() {
 
 #[test]
 fn the_sample_names_every_key_and_its_comments_tell_the_defaults() {
-    let all = SAMPLE.lines().map(|line| line.strip_prefix("# ").filter(|key| is_key(key)).unwrap_or(line));
-    let all = all.collect::<Vec<_>>().join("\n");
-    let named: Vec<_> = all.lines().filter(|line| is_key(line)).map(|line| line.split(' ').next().unwrap()).collect();
-    for (key, _) in KEYS {
-        assert_eq!(named.iter().filter(|named| *named == key).count(), 1, "{key}");
-    }
-    assert_eq!(named.len(), KEYS.len());
+    let (above, table) = SAMPLE.split_once("# [[subject_issuer]]\n").unwrap();
+    let (above, table) = (uncommented(above, KEYS), uncommented(table, subject::KEYS));
+    let all = format!("{above}\n[[subject_issuer]]\n{table}");
     let (shown, sample) = (Config::parse(&all).unwrap(), Config::parse(SAMPLE).unwrap());
-    assert!(shown.http_certificate.is_some() && shown.http_key.is_some());
-    assert_eq!(Config { http_certificate: None, http_key: None, ..shown }, sample);
+    assert!(shown.http_certificate.is_some() && shown.http_key.is_some() && shown.subject_issuer.len() == 1);
+    let defaults = Config { http_certificate: None, http_key: None, subject_issuer: Vec::new(), ..shown };
+    assert_eq!(defaults, sample);
 }
 
-fn is_key(line: &str) -> bool {
-    KEYS.iter().any(|(key, _)| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = ")))
+/// A part of the sample with what is commented out, after a look that it names each of these keys once.
+fn uncommented(text: &str, keys: read::Known) -> String {
+    let is_key = |line: &str, key: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "));
+    let is_one = |line: &str| keys.iter().any(|(key, _)| is_key(line, key));
+    let lines: Vec<&str> =
+        text.lines().map(|line| line.strip_prefix("# ").filter(|key| is_one(key)).unwrap_or(line)).collect();
+    for (key, _) in keys.iter().filter(|(key, _)| *key != "subject_issuer") {
+        assert_eq!(lines.iter().filter(|line| is_key(line, key)).count(), 1, "{key}");
+    }
+    lines.join("\n")
 }
 
 #[test]
@@ -44,8 +49,9 @@ fn every_field_has_its_key() {
         request_timeout: _,
         drain: _,
         log: _,
+        subject_issuer: _,
     } = Config::parse(SAMPLE).unwrap();
-    assert_eq!(KEYS.len(), 12);
+    assert_eq!(KEYS.len(), 13);
 }
 
 /// Each line on top of what is needed, and the key that the error has to name.
@@ -111,6 +117,25 @@ const WRONG: &[(&str, &str)] = &[
     ("log = 'info,hunter2'", "log"),
     ("log = 'belay=loud'", "log"),
     ("log = 'belay[{hunter2}]=info'", "log"),
+    ("subject_issuer = 'hunter2'", "subject_issuer"),
+    ("subject_issuer = ['hunter2']", "subject_issuer"),
+    ("[subject_issuer]\nissuer = 'hunter2'", "subject_issuer"),
+    ("[[subject_issuer]]", "`issuer` in `[[subject_issuer]]` 1 is missing"),
+    ("[[subject_issuer]]\nissuer = 'hunter2'", "`audience`"),
+    ("[[subject_issuer]]\nissuer = 'hunter2'\naudience = 'hunter2'", "`jwks`"),
+    ("[[subject_issuer]]\nissuer = 'hunter2'\naudience = ['hunter2']\njwks = '/hunter2'", "`audience`"),
+    ("[[subject_issuer]]\nissuer = ''\naudience = 'hunter2'\njwks = '/hunter2'", "`issuer`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = 'hunter2'", "`jwks`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = 'https://hunter2'", "`jwks`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = '/k'\nclaim = ''", "`claim`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = '/k'\nclaim = ['hunter2']", "`claim`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = '/k'\nprefix = ' hunter2'", "`prefix`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = '/k'\nprefix = 7", "`prefix`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = '/k'\nprefix = \"hunter2\\u200b\"", "`prefix`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = '/k'\nsecret = 'hunter2'", "`secret`"),
+    ("[[subject_issuer]]\nissuer = 'a'\naudience = 'b'\njwks = hunter2", "`jwks`"),
+    ("[[subject_issuer]]\nissuer = 'https://x'\naudience = 'b'\njwks = '/hunter2'", "the broker's own"),
+    ("subject_issuer = [{ issuer = 'a', audience = 'b', jwks = '/k' }, { issuer = 'c' }]", "`[[subject_issuer]]` 2"),
     ("data = '/e'", "data"),
     ("log = hunter2", "log"),
     ("log = 'hunter2", "log"),
@@ -165,8 +190,40 @@ fn what_is_right_is_taken() {
         "drain = '1m30s'",
         "log = 'off'",
         "log = 'warn,belay::ledger=debug'",
+        "subject_issuer = []",
+        "subject_issuer = [{ issuer = 'a', audience = 'b', jwks = '/k' }]",
+        "[[subject_issuer]]\nissuer = 'https://a'\naudience = 'b c'\njwks = '/k'\nclaim = 'email'\nprefix = 'a: '",
     ];
     for line in right {
         Config::parse(&format!("{NEEDED}{line}")).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn two_issuers_never_mean_one_subject() {
+    let with = |tables: &[(&str, &str)]| {
+        let table = |(issuer, prefix): &(&str, &str)| {
+            format!("[[subject_issuer]]\nissuer = '{issuer}'\naudience = 'b'\njwks = '/k'\nprefix = '{prefix}'\n")
+        };
+        let tables: String = tables.iter().map(table).collect();
+        Config::parse(&format!("{NEEDED}{tables}")).map(|config| config.subject_issuer.len())
+    };
+    assert_eq!(with(&[("a", "")]), Ok(1));
+    assert_eq!(with(&[("a", "a:"), ("b", "b:"), ("c", "A:")]), Ok(3));
+    let several: Vec<String> = (10..27).map(|at| at.to_string()).collect();
+    let several: Vec<_> = several.iter().map(|name| (name.as_str(), name.as_str())).collect();
+    assert_eq!(with(&several[..16]), Ok(16));
+    let refused: [&[(&str, &str)]; 7] = [
+        &[("a", ""), ("b", "")],
+        &[("a", ""), ("b", "b:")],
+        &[("a", "a:"), ("b", "")],
+        &[("a", "x:"), ("b", "x:")],
+        &[("a", "x:"), ("b", "y:"), ("c", "x:y:")],
+        &[("a", "x:y:"), ("b", "x:")],
+        &[("a", "x:"), ("a", "y:")],
+    ];
+    for tables in refused.into_iter().chain([&several[..]]) {
+        let error = with(tables).expect_err(&format!("{tables:?}"));
+        assert_eq!((error.code, error.field), (Code::Invalid, Some("subject_issuer")), "{tables:?}: {error}");
     }
 }

@@ -13,6 +13,7 @@ pub mod office;
 pub mod process;
 pub mod production;
 pub mod property;
+pub mod provider;
 pub mod questions;
 pub mod shop;
 pub mod steps;
