@@ -90,6 +90,8 @@ fn nothing_is_in_a_catalog_twice() {
     refused(&(tool("a") + action + action), &["action `a:x.*`", "twice"]);
     let all = tool("a") + &resource("a:x/*") + &resource("a:x/y") + &resource("a:x/*");
     refused(&all, &["resource `a:x/*`", "twice"]);
+    let twice = resource("a:x") + &resource("a:x").replace("internal", "public");
+    refused(&(tool("a") + &twice), &["resource `a:x`", "twice"]);
     let one = edge("a:y@x", "a:x");
     refused(&(tool("a") + &resource("a:x") + &one + &one), &["edge `a:y@x -> a:x`", "twice"]);
     good(&(tool("a") + &tool("b") + &resource("a:x") + &resource("b:x") + &one + &edge("a:z@x", "a:x")));
