@@ -32,6 +32,8 @@ mod cli;
 mod clock;
 mod commit_errors;
 mod connection;
+mod constraint_laws;
+mod constraints;
 mod crash;
 mod durable_credentials;
 mod empty;

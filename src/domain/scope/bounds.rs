@@ -132,12 +132,12 @@ impl Bounds {
     /// Reads a JSON object with `args` and `closed`.
     pub(super) fn parse(json: &str) -> Result<Self, String> {
         let Value::Object(mut members) = Value::parse(json)? else { return Err("constraints are one object".into()) };
-        let mut bounds = Self::default();
-        bounds.closed = match members.remove("closed") {
+        let closed = match members.remove("closed") {
             None => false,
             Some(Value::Bool(true)) => true,
             Some(_) => return Err("`closed` is `true` or left out".into()),
         };
+        let mut bounds = Self { args: BTreeMap::new(), closed };
         match members.remove("args") {
             None => {}
             Some(Value::Object(args)) => {
