@@ -43,7 +43,8 @@ impl Field {
         };
         let there = match value {
             Value::Object(map) if !map.is_empty() => {
-                let keys: Vec<&str> = map.keys().map(String::as_str).collect();
+                let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
+                keys.sort_unstable();
                 format!("{place} has {}", keys.join(", "))
             }
             Value::Array(list) if !list.is_empty() => format!("{place} is a list, from 0 to {}", list.len() - 1),

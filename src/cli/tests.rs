@@ -79,8 +79,6 @@ fn the_words_of_the_contract_are_taken() {
 fn a_flag_that_is_not_built_is_refused_by_name() {
     for (line, flag) in [
         ("belay serve --dev --config f", "--config"),
-        ("belay grant request --task t --scope a:b@c --narrow", "--narrow"),
-        ("belay grant request --task t --scope a:b@c --limit max_calls=1", "--limit"),
         ("belay token verify --offline d t", "--offline"),
         ("belay authorize --token t --tool a --action b --resource c --ticket", "--ticket"),
         ("belay authorize --token t --tool a --action b --resource c --presenter x", "--presenter"),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::damaged;
 use crate::domain::applied::Applied;
 use crate::domain::catalog::Catalog;
-use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::event::{Body, Entry};
 use crate::domain::policy::Policies;
@@ -42,9 +41,6 @@ pub(super) fn fill<T: ?Sized>(
 ) -> Result<(), StoreError> {
     let digest = applied.digest;
     let bytes = reader.blob(digest)?.ok_or_else(|| damaged(format!("blob {digest} is missing")))?;
-    if Digest::of(&bytes) != digest {
-        return Err(damaged(format!("blob {digest} holds other bytes")));
-    }
     applied.body = Some(read(&bytes).map_err(|error| damaged(format!("blob {digest}: {error}")))?);
     Ok(())
 }

@@ -89,7 +89,9 @@ fn history_is_replayed_and_a_snapshot_with_its_tail_is_the_same(backend: &Backen
         store.begin().unwrap();
         head.snapshot = 0;
         let entries = backend.open().reader().unwrap().entries(0, u32::MAX).unwrap();
-        store.append(&Batch { id: [1; 16], after: 0, entries, blobs: Vec::new(), forget: None, head }).unwrap();
+        let policies = belay::cedar::Set::dev().unwrap().to_bytes();
+        let blobs = vec![(Digest::of(&policies), policies)];
+        store.append(&Batch { id: [1; 16], after: 0, entries, blobs, forget: None, head }).unwrap();
         store.commit().unwrap();
         let replayed = World::over(store, hands, 1_000_000).await;
         assert!(known(&replayed.ledger) == before, "a replay is not what was there");

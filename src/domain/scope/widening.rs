@@ -15,7 +15,7 @@ pub struct Widening {
 impl std::fmt::Display for Widening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { scope, field, why, .. } = self;
-        write!(f, "scope {scope} widens {field}: {why}")
+        write!(f, "scope `{scope}` widens `{field}`: {why}")
     }
 }
 
@@ -31,8 +31,8 @@ pub struct Difference {
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.became[..] {
-            [] => write!(f, "scope {} is gone", self.wanted),
-            became => write!(f, "scope {} became {}", self.wanted, became.join(" and ")),
+            [] => write!(f, "scope `{}` is gone", self.wanted),
+            became => write!(f, "scope `{}` became `{}`", self.wanted, became.join("` and `")),
         }
     }
 }

@@ -4,15 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::agent::{Agent, AgentStatus, Join, Kind, Operator, Role};
+use crate::domain::applied::Applied;
+use crate::domain::approval::{Approval, ApprovalStatus, Envelope, Vote};
 use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
-use crate::domain::event::{Actor, Body, CutCounts, Idempotency, Invocation, Origin, Revocation};
+use crate::domain::event::{Activation, Actor, Body, CutCounts, Idempotency, Invocation, Origin, Revocation};
 use crate::domain::grant::{Credential, Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, GrantId, TaskId};
 use crate::domain::key::{Key, Purpose};
 use crate::domain::limits::Limits;
 use crate::domain::policy::{Decided, Mode};
+use crate::domain::radius::{Figures, Unions};
 use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::{Span, Timestamp};
 
@@ -158,6 +161,76 @@ fn invocation() -> Invocation {
     }
 }
 
+fn decided() -> Decided {
+    Decided { version: 3, policies: vec!["agents.1".into()] }
+}
+
+fn activation() -> Activation {
+    Activation {
+        id: id!(GrantId, 5),
+        approval: id!(ApprovalId, 12),
+        root: id!(GrantId, 7),
+        agent: read("coder"),
+        scopes: Scopes::parse(&["pg:select@db/orders"]).unwrap(),
+        expires_at: ms(20),
+        renewable_until: ms(30),
+        approvals: 2,
+        decided: decided(),
+    }
+}
+
+fn figures(score: u64) -> Figures {
+    Figures { score, by: [1, 2, 3, score], unbounded: score > 7 }
+}
+
+fn approval() -> Approval {
+    let unions = Unions { task: figures(6), agent: figures(7), owner: figures(8), subject: figures(9) };
+    Approval {
+        id: id!(ApprovalId, 12),
+        grant: Some(id!(GrantId, 5)),
+        task: id!(TaskId, 4),
+        purpose: read("mend"),
+        requester: read("planner"),
+        holder: read("coder"),
+        chain: vec![read("planner")],
+        subject: Some(read("ana")),
+        scopes: Scopes::parse(&["pg:select@db/**"]).unwrap(),
+        audience: Some(read("https://b")),
+        ttl: Span::minutes(5),
+        needed: 2,
+        decided: decided(),
+        catalog: 4,
+        adds: figures(5),
+        unions,
+        digest: Digest([9; 32]),
+        asked: vec![(read("root"), ms(11))],
+        created_at: ms(10),
+        expires_at: ms(99),
+        given: vec![],
+        denied: None,
+        status: ApprovalStatus::Pending,
+    }
+}
+
+fn vote() -> Vote {
+    Vote {
+        by: read("root"),
+        at: ms(12),
+        reason: read("go"),
+        scopes: Some(Scopes::parse(&["pg:select@db/orders"]).unwrap()),
+        ttl: Some(Span::minutes(1)),
+    }
+}
+
+fn envelope() -> Envelope {
+    Envelope {
+        approval: id!(ApprovalId, 12),
+        scopes: Scopes::parse(&["pg:select@db/**"]).unwrap(),
+        approvals: 1,
+        expires_at: ms(50),
+    }
+}
+
 fn one_of_each() -> Vec<Body> {
     let (grant_id, root, name, agent_name) = (id!(GrantId, 5), id!(GrantId, 7), read("planner"), read("coder"));
     let (status, reason) = (AgentStatus::Suspended, read("why"));
@@ -198,6 +271,13 @@ fn one_of_each() -> Vec<Body> {
             replaces: Some(certificate),
         },
         Body::KeyTainted { kid: "a1".into(), reason: read("leaked") },
+        Body::GrantActivated(activation()),
+        Body::ApprovalRequested { approval: approval() },
+        Body::ApprovalGiven { id: id!(ApprovalId, 12), grant: Some(id!(GrantId, 5)), vote: vote() },
+        Body::ApprovalDenied { id: id!(ApprovalId, 12), grant: None, vote: Vote { scopes: None, ttl: None, ..vote() } },
+        Body::EnvelopeOpened { task: id!(TaskId, 4), agent: read("coder"), envelope: envelope() },
+        Body::CatalogApplied(Applied { version: 2, digest: Digest([7; 32]), body: None }),
+        Body::PolicyApplied(Applied { version: 3, digest: Digest([8; 32]), body: None }),
         Body::CertificateSigned { id: certificate, der: vec![0x30, 0] },
         Body::TaskStarted { task: task() },
         Body::TaskEnded { id: id!(TaskId, 4), agent: read("planner"), reason: read("done") },
