@@ -197,7 +197,9 @@ fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (Reque
             made.task = Some(task.id);
         }
         Body::GrantIssued { grant } => {
-            keep(grant.renewable_until);
+            // One that waits may have its whole task's time once it is approved.
+            let task = view.task(&grant.task).filter(|_| grant.status == Status::Pending);
+            keep(task.map_or(grant.renewable_until, |task| task.expires_at));
             made.grant = Some(grant.id);
         }
         Body::TokenIssued { token } => {

@@ -1,6 +1,7 @@
 //! Grants that are there: renewed, halted, given back.
 
 use super::grant::{Granted, current, wish};
+use super::weigh::weigh;
 use super::{Caller, Context, Decide, Decision};
 use crate::domain::agent::AgentStatus;
 use crate::domain::error::Error;
@@ -66,7 +67,10 @@ impl RenewGrant {
         let parent =
             renewed.parent.and_then(|parent| ctx.view.grant(parent)).filter(|_| renewed.mode == Mode::Narrowed);
         let asks = parent.and_then(|parent| ctx.view.agent(&parent.agent)).unwrap_or(holder);
-        match ctx.consider(&wish(ctx, renewed, asks, holder, task, &renewed.scopes))?.1 {
+        // It adds nothing: what others came to hold meanwhile is not held against it.
+        let wish = wish(ctx, renewed, asks, holder, task, &renewed.scopes);
+        let alone = weigh(&ctx.view, &wish).alone();
+        match ctx.consider_as(&wish, &alone)?.0 {
             Outcome::Allowed(_) => Ok(()),
             Outcome::Needs(needed, _) => {
                 let message = format!("grant `{}` would need {needed} approvals by now; request another", renewed.id);

@@ -25,6 +25,14 @@ pub struct Weight {
     pub unions: Unions,
 }
 
+impl Weight {
+    /// As if nothing else were there.
+    pub(super) fn alone(&self) -> Self {
+        let unions = Unions { task: self.radius, agent: self.radius, owner: self.radius, subject: self.radius };
+        Self { radius: self.radius, adds: Figures::default(), unions }
+    }
+}
+
 /// A grant, or an envelope, as policies are asked about it.
 #[derive(Clone, Copy)]
 pub(super) struct Wish<'a> {
@@ -157,12 +165,18 @@ impl Context<'_> {
     /// What the policies say to a wish, and what it would reach.
     pub(super) fn consider(&self, wish: &Wish<'_>) -> Result<(Weight, Outcome, Decided), Error> {
         let weight = weigh(&self.view, wish);
-        let (outcome, decided) = ask(&self.view, wish, &weight)?;
+        let (outcome, decided) = self.consider_as(wish, &weight)?;
+        Ok((weight, outcome, decided))
+    }
+
+    /// The same, with what it is taken to reach.
+    pub(super) fn consider_as(&self, wish: &Wish<'_>, weight: &Weight) -> Result<(Outcome, Decided), Error> {
+        let (outcome, decided) = ask(&self.view, wish, weight)?;
         if let Outcome::Denied(by, errors) = &outcome {
             let what = format!("{} of {} to agent `{}`", wish.action, shown(wish.scopes), wish.asks.name);
             return Err(refused(decided.version, &what, by, errors).on("scope"));
         }
-        Ok((weight, outcome, decided))
+        Ok((outcome, decided))
     }
 }
 
