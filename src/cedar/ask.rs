@@ -3,8 +3,7 @@
 use std::sync::LazyLock;
 
 use cedar_policy::{
-    Context, Entities, Entity, EntityAttrEvaluationError, EntityId, EntityTypeName, EntityUid, Request,
-    RestrictedExpression as Expression, Schema,
+    Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression as Expression, Schema,
 };
 
 use crate::domain::agent::{Agent, Operator};
@@ -32,23 +31,22 @@ pub fn build(
     read: Fields,
     schema: Option<&Schema>,
 ) -> Result<Asked, Vec<String>> {
-    let failed = |error: &dyn std::fmt::Display| vec![format!("the question: {}", one_line(error))];
     let mut entities = Vec::with_capacity(4);
     let principal = match question.principal {
         Principal::Agent(agent) => of_agent(agent, given),
         Principal::Operator(operator) => of_operator(operator, given),
     };
-    entities.push(principal.map_err(|error| failed(&error))?);
+    entities.push(principal?);
     let pairs = match &question.object {
         Object::Tool(facts) => {
-            entities.push(of_tool(facts, given).map_err(|error| failed(&error))?);
+            entities.push(of_tool(facts, given)?);
             if given.has(Field::Args) {
                 let tags = facts.args.map(args::texts).unwrap_or_default();
-                entities.push(tagged(&TYPES.arguments, tags).map_err(|error| failed(&error))?);
+                entities.push(tagged(&TYPES.arguments, tags)?);
             }
             if given.has(Field::Numbers) {
                 let tags = numbers(facts.args, read)?;
-                entities.push(tagged(&TYPES.numbers, tags).map_err(|error| failed(&error))?);
+                entities.push(tagged(&TYPES.numbers, tags)?);
             }
             of_call(facts, given)
         }
@@ -75,7 +73,7 @@ fn numbers(given: Option<&Args>, read: Fields) -> Result<Pairs, Vec<String>> {
     Ok(tags)
 }
 
-fn of_agent(agent: &Agent, given: Fields) -> Result<Entity, EntityAttrEvaluationError> {
+fn of_agent(agent: &Agent, given: Fields) -> Result<Entity, Vec<String>> {
     let mut attributes = Pairs::new();
     let mut labels = Pairs::new();
     if given.has(Field::AboutPrincipal) {
@@ -87,27 +85,41 @@ fn of_agent(agent: &Agent, given: Fields) -> Result<Entity, EntityAttrEvaluation
         labels = agent.labels.iter().map(|(key, value)| (key.to_string(), text(value.as_str()))).collect();
     }
     let owner = uid(&TYPES.owner, agent.owner.as_str());
-    Entity::new_with_tags(uid(&TYPES.agent, agent.name.as_str()), attributes, [owner], labels)
+    entity(uid(&TYPES.agent, agent.name.as_str()), attributes, [owner], labels)
 }
 
-fn of_operator(operator: &Operator, given: Fields) -> Result<Entity, EntityAttrEvaluationError> {
+fn of_operator(operator: &Operator, given: Fields) -> Result<Entity, Vec<String>> {
     let name = given.has(Field::AboutPrincipal).then(|| ("name".to_owned(), text(operator.name.as_str())));
     let roles: Vec<_> = operator.roles.iter().map(|role| uid(&TYPES.role, role.as_str())).collect();
-    Entity::new_with_tags(uid(&TYPES.operator, operator.name.as_str()), name, roles, Pairs::new())
+    entity(uid(&TYPES.operator, operator.name.as_str()), name, roles, Pairs::new())
 }
 
-fn of_tool(facts: &ToolFacts<'_>, given: Fields) -> Result<Entity, EntityAttrEvaluationError> {
+fn of_tool(facts: &ToolFacts<'_>, given: Fields) -> Result<Entity, Vec<String>> {
     let mut attributes = Pairs::new();
     if given.has(Field::AboutResource) {
         attributes.push(("name".to_owned(), text(facts.tool)));
         attributes.push(("catalogued".to_owned(), Expression::new_bool(facts.tool_owner.is_some())));
     }
     let owner = facts.tool_owner.map(|owner| uid(&TYPES.owner, owner.as_str()));
-    Entity::new_with_tags(uid(&TYPES.tool, facts.tool), attributes, owner, Pairs::new())
+    entity(uid(&TYPES.tool, facts.tool), attributes, owner, Pairs::new())
 }
 
-fn tagged(kind: &EntityTypeName, tags: Pairs) -> Result<Entity, EntityAttrEvaluationError> {
-    Entity::new_with_tags(uid(kind, "call"), Pairs::new(), [], tags)
+/// What Cedar would not build, it cannot decide on.
+fn entity(
+    uid: EntityUid,
+    attributes: impl IntoIterator<Item = (String, Expression)>,
+    parents: impl IntoIterator<Item = EntityUid>,
+    tags: Pairs,
+) -> Result<Entity, Vec<String>> {
+    Entity::new_with_tags(uid, attributes, parents, tags).map_err(|error| failed(&error))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Vec<String> {
+    vec![format!("the question: {}", one_line(error))]
+}
+
+fn tagged(kind: &EntityTypeName, tags: Pairs) -> Result<Entity, Vec<String>> {
+    entity(uid(kind, "call"), Pairs::new(), [], tags)
 }
 
 fn of_call(facts: &ToolFacts<'_>, given: Fields) -> Pairs {

@@ -82,14 +82,16 @@ fn policy(at: usize, dice: [u8; 7]) -> String {
     let pick = |from: &[&'static str], die: usize| from[usize::from(dice[die]) % from.len()];
     let (principal, action, resource, when) = match dice[0] % 4 {
         0 | 1 => {
-            let when = if dice[6] % 4 == 0 { pick(&OF_THE_AGENT, 5) } else { pick(&OF_CALLS, 5) };
+            let when = if dice[6].is_multiple_of(4) { pick(&OF_THE_AGENT, 5) } else { pick(&OF_CALLS, 5) };
             (pick(&OF_AGENTS, 1), pick(&ACTIONS_OF_AGENTS, 2), pick(&ON_TOOLS, 3), when)
         }
         2 => (pick(&OF_OPERATORS, 1), "action == Action::\"approve\"", pick(&ON_TOOLS, 3), pick(&OF_CALLS, 5)),
         _ => (pick(&OF_OPERATORS, 1), pick(&ACTIONS_ON_AREAS, 2), pick(&ON_AREAS, 3), pick(&OF_TARGETS, 5)),
     };
-    let (effect, word) =
-        (if dice[4] % 3 == 0 { "forbid" } else { "permit" }, if dice[4] % 5 == 0 { "unless" } else { "when" });
+    let (effect, word) = (
+        if dice[4].is_multiple_of(3) { "forbid" } else { "permit" },
+        if dice[4].is_multiple_of(5) { "unless" } else { "when" },
+    );
     // What could never apply is refused, so what is always so stands in no `unless`.
     let word = if when == "true" || when == "context == context" { "when" } else { word };
     format!("@id(\"p{at}\") {effect} ({principal}, {action}, {resource}) {word} {{ {when} }};\n")
@@ -110,7 +112,7 @@ fn agree(set: &Set, seed: &[u8; 8]) -> Result<usize, String> {
     let number = Decimal::parse(numbers[usize::from(seed[0]) % numbers.len()]).unwrap();
     let args: Args = [
         ("n".to_owned(), Value::Number(number)),
-        ("s".to_owned(), Value::Text(if seed[1] % 2 == 0 { "x" } else { "y" }.to_owned())),
+        ("s".to_owned(), Value::Text(if seed[1].is_multiple_of(2) { "x" } else { "y" }.to_owned())),
     ]
     .into_iter()
     .collect();
@@ -118,9 +120,9 @@ fn agree(set: &Set, seed: &[u8; 8]) -> Result<usize, String> {
     for (tool, owner) in [("t", Some(0)), ("u", Some(1)), ("v", Some(2)), ("v", None)] {
         let mut facts = facts(tool);
         facts.tool_owner = owner.map(|at: usize| &owners[at]);
-        facts.args = (seed[2] % 3 > 0).then_some(&args);
-        facts.destination = (seed[3] % 2 == 0).then_some("https://x.example");
-        facts.subject = (seed[4] % 2 == 0).then_some("ada");
+        facts.args = (!seed[2].is_multiple_of(3)).then_some(&args);
+        facts.destination = seed[3].is_multiple_of(2).then_some("https://x.example");
+        facts.subject = seed[4].is_multiple_of(2).then_some("ada");
         (facts.approvals, facts.depth) = (seed[5] % 4, seed[6] % 3);
         facts.unions.task.score = u64::from(seed[7] % 20);
         facts.seconds = i64::from(seed[7]) * 10;
@@ -136,8 +138,8 @@ fn agree(set: &Set, seed: &[u8; 8]) -> Result<usize, String> {
         };
         questions.extend(operators.iter().map(asks));
     }
-    let about =
-        (seed[0] % 3 > 0).then_some(AboutTarget { kind: "grant", owner: (seed[0] % 2 > 0).then_some(&owners[0]) });
+    let about = (!seed[0].is_multiple_of(3))
+        .then_some(AboutTarget { kind: "grant", owner: (!seed[0].is_multiple_of(2)).then_some(&owners[0]) });
     for area in [Area::State, Area::Audit, Area::Keys] {
         for action in [Action::Read, Action::Revoke, Action::Administer] {
             let asks = |operator| Question {
