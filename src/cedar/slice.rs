@@ -19,8 +19,11 @@ pub struct Slice {
 }
 
 /// The slices that were asked for.
-#[derive(Debug, Default)]
-pub struct Slices(RwLock<Made>);
+#[derive(Debug)]
+pub struct Slices {
+    made: RwLock<Made>,
+    most: usize,
+}
 
 #[derive(Debug, Default)]
 struct Made {
@@ -29,16 +32,27 @@ struct Made {
     held: usize,
 }
 
+impl Default for Slices {
+    fn default() -> Self {
+        Self::holding(MOST)
+    }
+}
+
 impl Slices {
+    /// None yet, and never more than `most` policies in all of them.
+    pub fn holding(most: usize) -> Self {
+        Self { made: RwLock::default(), most }
+    }
+
     /// The slice for a question, made if nobody asked one like it before.
     pub fn of(&self, heads: &Heads<'_>, asked: Asked) -> Arc<Slice> {
-        if let Some(slice) = self.0.read().unwrap_or_else(PoisonError::into_inner).slices.get(&asked) {
+        if let Some(slice) = self.made.read().unwrap_or_else(PoisonError::into_inner).slices.get(&asked) {
             return Arc::clone(slice);
         }
         let slice = Arc::new(Slice::new(heads, &asked));
         let size = slice.policies.num_of_policies() + 1;
-        let mut made = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if made.held + size > MOST {
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        if made.held + size > self.most {
             *made = Made::default();
         }
         if made.slices.insert(asked, Arc::clone(&slice)).is_none() {
@@ -50,7 +64,7 @@ impl Slices {
     /// How many there are.
     #[cfg(test)]
     pub fn count(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).slices.len()
+        self.made.read().unwrap_or_else(PoisonError::into_inner).slices.len()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::domain::radius::{Figures, Unions};
 use crate::domain::scope::{Args, Decimal, Value};
 use crate::domain::time::Timestamp;
 
-use super::{Fields, Set, ask, shipped};
+use super::{Fields, Set, Slices, ask, shipped};
 
 const AT: Timestamp = Timestamp::from_seconds(1_000_000);
 
@@ -146,6 +146,23 @@ fn agents_that_no_policy_names_share_one_slice() {
     assert_eq!(set.slices.count(), 1);
     assert_eq!((ask("named", "named"), ask("named", "t1"), ask("a1", "named")), (2, 1, 1));
     assert_eq!(set.slices.count(), 4);
+}
+
+#[test]
+fn slices_are_bounded_and_made_again() {
+    let named = |at| format!("permit (principal == Agent::\"a{at}\", action == Action::\"request\", resource);\n");
+    let mut set = Set::load(&[("set.cedar".to_owned(), (0..50).map(named).collect())]).unwrap();
+    // Each holds one policy, and counts for two.
+    set.slices = Slices::holding(10);
+    for round in 0..2 {
+        for at in 0..50 {
+            let agent = agent(&format!("a{at}"), "o");
+            let object = Object::Tool(Box::new(facts("t", None)));
+            let ruling = set.decide(&Question { principal: Principal::Agent(&agent), action: Action::Request, object });
+            assert_eq!(ruling.by, [format!("set.{}", at + 1)], "{round}");
+            assert!((1..=5).contains(&set.slices.count()), "{}", set.slices.count());
+        }
+    }
 }
 
 #[test]
