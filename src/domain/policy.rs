@@ -181,6 +181,21 @@ pub struct Decided {
     pub policies: Vec<String>,
 }
 
+/// Ids that are kept with one decision: an event has an end.
+const MOST_NAMED: usize = 32;
+
+impl Decided {
+    /// These policies of this version, each once; beyond 32 only how many more.
+    pub fn new(version: u64, mut policies: Vec<String>) -> Self {
+        policies.sort_unstable();
+        policies.dedup();
+        let more = policies.len().saturating_sub(MOST_NAMED);
+        policies.truncate(MOST_NAMED);
+        policies.extend((more > 0).then(|| format!("and {more} more")));
+        Self { version, policies }
+    }
+}
+
 /// The answer to a question, step-up included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -282,6 +297,19 @@ impl Right {
             Self::ReadAudit => "read the audit",
             Self::Ask => "ask for decisions",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_names_so_many_policies_and_no_more() {
+        let many = |count: usize| (0..count).chain(0..count).map(|at| format!("p{at:03}")).collect::<Vec<_>>();
+        assert_eq!(Decided::new(1, many(32)).policies.len(), 32);
+        let named = Decided::new(1, many(40));
+        assert_eq!((named.policies.len(), named.policies[32].as_str()), (33, "and 8 more"));
     }
 }
 

@@ -88,10 +88,8 @@ pub(super) fn ask(view: &View<'_>, wish: &Wish<'_>, weight: &Weight) -> Result<(
             }
         }
     }
-    by.sort();
-    by.dedup();
     let outcome = if needed == 0 { Outcome::Allowed(by.clone()) } else { Outcome::Needs(needed, by.clone()) };
-    Ok((outcome, Decided { version, policies: by }))
+    Ok((outcome, Decided::new(version, by)))
 }
 
 /// Whether an operator may approve a wish: every scope of it.
