@@ -17,6 +17,7 @@ pub mod provider;
 pub mod questions;
 pub mod shop;
 pub mod steps;
+pub mod town;
 pub mod world;
 
 /// Looks for something outside that a test needs. Without it the test is skipped, in words; where
