@@ -3,14 +3,14 @@
 //! Only [`State::apply`] changes anything, and it cannot fail: what can fail is decided and folded
 //! before, on values. What is over leaves memory by *batch* time, so that a replay collects the same.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::agent::{Agent, Join, Operator};
 use super::applied::Applied;
-use super::approval::{APPROVAL_KEPT, Approval};
+use super::approval::{APPROVAL_KEPT, Approval, ApprovalStatus};
 use super::catalog::Catalog;
 use super::certificate::Certificate;
 use super::cut::{Cut, Target};
@@ -253,14 +253,14 @@ impl State {
         for (task, scopes) in granted {
             self.tables.granted.entry(task).or_default().extend(scopes);
         }
+        let ends = approvals.values().map(|one| (one.expires_at.plus(APPROVAL_KEPT), Due::Approval(one.id)));
+        self.due.extend(ends);
+        self.tables.approvals.extend(approvals);
         self.tables.policies = policies.or(self.tables.policies.take());
         match catalog {
             Some(catalog) => self.recount(catalog),
             None => self.count(reaches),
         }
-        let ends = approvals.values().map(|one| (one.expires_at.plus(APPROVAL_KEPT), Due::Approval(one.id)));
-        self.due.extend(ends);
-        self.tables.approvals.extend(approvals);
         self.put_tokens(tokens);
         self.schedule(remembered.iter().map(|(key, made)| (made.until, Due::Remembered(key.clone()))));
         self.tables.remembered.extend(remembered);
@@ -273,7 +273,7 @@ impl State {
         let catalog = delta.catalog.is_some();
         self.apply(delta, head, at);
         if !catalog {
-            self.reaches = Reaches::of(&self.catalog, self.tree.iter(), &self.tables.granted);
+            self.reaches = self.counted();
         }
     }
 
@@ -307,8 +307,17 @@ impl State {
         if let Some(body) = &catalog.body {
             self.catalog = Arc::clone(body);
         }
-        self.reaches = Reaches::of(&self.catalog, self.tree.iter(), &self.tables.granted);
+        self.reaches = self.counted();
         self.tables.catalog = Some(catalog);
+    }
+
+    /// What everything reaches by the catalog: of what was given back while it waited for approval, which is remembered
+    /// for longer than that, nothing.
+    fn counted(&self) -> Reaches {
+        let undecided = self.tables.approvals.values().filter(|one| one.status != ApprovalStatus::Approved);
+        let never: HashSet<GrantId> = undecided.filter_map(|one| one.grant).collect();
+        let grants = self.tree.iter().filter(|grant| !never.contains(&grant.id));
+        Reaches::of(&self.catalog, grants, &self.tables.granted)
     }
 
     fn put_tokens(&mut self, tokens: HashMap<TokenId, LiveToken>) {
@@ -348,7 +357,7 @@ impl State {
                 None => {}
             }
         }
-        // Children end no later than their parents: deepest first leaves no parent behind.
+        // Active children end no later than their parents: deepest first.
         grants.sort_unstable_by_key(|(depth, _)| std::cmp::Reverse(*depth));
         grants.into_iter().for_each(|(_, id)| self.drop_grant(id, at));
     }
@@ -395,14 +404,16 @@ impl State {
 
     fn drop_grant(&mut self, id: GrantId, at: Timestamp) {
         let Some(grant) = self.tree.get(id).filter(|grant| grant.expires_at.plus(GRACE) <= at) else { return };
-        let (agent, task, root) = (grant.agent.clone(), grant.task, grant.parent.is_none());
+        let (agent, task, parent) = (grant.agent.clone(), grant.task, grant.parent);
         if !self.tree.remove(id) {
             return;
         }
         self.reaches.drop(&self.catalog, id);
         unlink(&mut self.held, &agent, id);
-        if root {
-            unlink(&mut self.roots, &task, id);
+        match parent {
+            // A child that waits for approval may outlast its parent, which then stays until it has gone.
+            Some(parent) => self.drop_grant(parent, at),
+            None => unlink(&mut self.roots, &task, id),
         }
     }
 }
