@@ -124,7 +124,8 @@ impl Decide for EndTask {
                 task.filter(|task| task.agent == agent.name)
             }
             _ => {
-                ctx.operator_about(Right::Revoke, Some(AboutTarget { kind: "task", owner: None }))?;
+                let owner = task.and_then(|task| ctx.view.agent(&task.agent)).map(|agent| &agent.owner);
+                ctx.operator_about(Right::Revoke, Some(AboutTarget { kind: "task", owner }))?;
                 task
             }
         };
