@@ -86,7 +86,7 @@ impl Decide for Approve {
             Approval { given: approval.given.iter().cloned().chain([vote.clone()]).collect(), ..approval.clone() };
         let mut events = vec![Body::ApprovalGiven { id: self.id, grant: approval.grant, vote }];
         if given >= approval.needed {
-            events.push(case.effect(ctx, left, given, decided));
+            events.push(case.effect(ctx, left, &now.given, decided));
             now.status = ApprovalStatus::Approved;
         }
         let state = state_of(&ctx.view, &now, ctx.now);
@@ -213,8 +213,9 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn effect(&self, ctx: &Context<'_>, (scopes, ttl): (Scopes, Span), approvals: u8, decided: Decided) -> Body {
+    fn effect(&self, ctx: &Context<'_>, (scopes, ttl): (Scopes, Span), given: &[Vote], decided: Decided) -> Body {
         let approval = self.approval;
+        let approvals = u8::try_from(given.len()).unwrap_or(u8::MAX);
         let Some(grant) = self.grant else {
             let expires_at = ctx.now.plus(ttl).min(self.task.expires_at);
             let envelope = Envelope { approval: approval.id, scopes, approvals, expires_at };
@@ -222,7 +223,7 @@ impl<'a> Case<'a> {
         };
         let (expires_at, renewable_until) = self.life(ctx, ttl);
         // An approver who says for how long means renewals too.
-        let shortened = approval.given.iter().any(|vote| vote.ttl.is_some()) || ttl < approval.ttl;
+        let shortened = given.iter().any(|vote| vote.ttl.is_some());
         Body::GrantActivated(Activation {
             id: grant.id,
             approval: approval.id,
