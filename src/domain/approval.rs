@@ -18,6 +18,8 @@ pub const APPROVAL_LIFE: Span = Span::hours(1);
 pub const APPROVAL_KEPT: Span = Span::hours(1);
 /// Approvals that one agent may have waiting.
 pub const MOST_WAITING: usize = 64;
+/// Approvals of one agent that are remembered, decided and expired ones included.
+pub const MOST_KEPT: usize = 256;
 /// Prompts to one operator within an hour; what comes on top is queued.
 pub const PROMPTS_PER_HOUR: usize = 20;
 /// Operators who are asked about one approval.

@@ -1,9 +1,14 @@
 //! Asking humans: a durable request, bound to what it will show, to operators who have prompts to spare.
 
+use std::collections::HashMap;
+
 use super::Context;
+use super::approval::state_of;
 use super::weigh::{Weight, Wish, may_approve};
 use crate::domain::agent::Operator;
-use crate::domain::approval::{APPROVAL_LIFE, Approval, ApprovalStatus, MOST_ASKED, MOST_WAITING, PROMPTS_PER_HOUR};
+use crate::domain::approval::{
+    APPROVAL_LIFE, Approval, ApprovalState, ApprovalStatus, MOST_ASKED, MOST_KEPT, MOST_WAITING, PROMPTS_PER_HOUR,
+};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Grant;
@@ -31,11 +36,7 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
         Some(parent) => parent.agent.clone(),
         None => wish.holder.name.clone(),
     };
-    let waiting = ctx.view.approvals().filter(|one| is_waiting(one, ctx.now) && one.requester == requester).count();
-    if waiting >= MOST_WAITING {
-        let message = format!("agent `{requester}` has {waiting} approvals waiting; wait until some are decided");
-        return Err(Error::new(Code::Exhausted, "too_many_approvals", message));
-    }
+    not_too_many(ctx, &requester)?;
     let above = grant.and_then(|grant| grant.parent).into_iter().flat_map(|parent| ctx.view.ancestry(parent));
     let mut chain: Vec<Name> = above.map(|link| link.agent.clone()).collect();
     chain.reverse();
@@ -70,6 +71,21 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
     let shown = approval.prompted_at().map_or(ctx.now, |at| at.max(ctx.now));
     approval.expires_at = shown.plus(APPROVAL_LIFE).min(wish.task.expires_at);
     Ok(approval)
+}
+
+/// What an agent asks for is kept for a while, also if nobody waits for it any more.
+fn not_too_many(ctx: &Context<'_>, requester: &Name) -> Result<(), Error> {
+    let (mut waiting, mut kept) = (0, 0);
+    for approval in ctx.view.approvals().filter(|one| one.requester == *requester) {
+        kept += 1;
+        waiting += usize::from(is_waiting(approval, ctx.now));
+    }
+    let message = match (waiting >= MOST_WAITING, kept >= MOST_KEPT) {
+        (true, _) => format!("agent `{requester}` has {waiting} approvals waiting; wait until some are decided"),
+        (_, true) => format!("agent `{requester}` has asked for {kept} approvals within two hours; wait a while"),
+        _ => return Ok(()),
+    };
+    Err(Error::new(Code::Exhausted, "too_many_approvals", message))
 }
 
 /// Whether it still waits for humans.
@@ -130,23 +146,36 @@ fn asked(
     let mut operators: Vec<&Operator> = ctx.view.operators().filter(|operator| !operator.removed).collect();
     operators.sort_by(|one, two| one.name.cmp(&two.name));
     operators.dedup_by(|one, two| one.name == two.name);
-    let mut asked = Vec::new();
+    let (mut asked, mut prompts) = (Vec::new(), prompts(ctx));
     for operator in operators {
         if asked.len() < MOST_ASKED
             && !is_party(approval, &operator.name)
             && may_approve(&ctx.view, operator, wish, weight)?
         {
-            asked.push((operator.name.clone(), slot(ctx, &operator.name)));
+            let theirs = prompts.remove(&operator.name).unwrap_or_default();
+            asked.push((operator.name.clone(), slot(ctx.now, theirs)));
         }
     }
     Ok(asked)
 }
 
+/// When each operator was asked, or will be. A prompt that was still to come is free again once nobody waits for it.
+fn prompts<'a>(ctx: &Context<'a>) -> HashMap<&'a Name, Vec<Timestamp>> {
+    let mut prompts: HashMap<&Name, Vec<Timestamp>> = HashMap::new();
+    for approval in ctx.view.approvals() {
+        let to_come = approval.asked.iter().any(|(_, at)| *at > ctx.now);
+        let stands =
+            to_come && matches!(state_of(&ctx.view, approval, ctx.now), ApprovalState::Pending | ApprovalState::Queued);
+        for (name, at) in approval.asked.iter().filter(|(_, at)| stands || *at <= ctx.now) {
+            prompts.entry(name).or_default().push(*at);
+        }
+    }
+    prompts
+}
+
 /// When an operator can be asked once more: no more than so many times within any hour.
-fn slot(ctx: &Context<'_>, operator: &Name) -> Timestamp {
-    let mine = |approval: &Approval| approval.asked.iter().find(|(name, _)| name == operator).map(|(_, at)| *at);
-    let mut times: Vec<Timestamp> = ctx.view.approvals().filter_map(mine).collect();
-    times.sort_unstable();
-    let nth_last = times.len().checked_sub(PROMPTS_PER_HOUR).map(|at| times[at]);
-    nth_last.map_or(ctx.now, |at| at.plus(Span::hours(1)).max(ctx.now))
+fn slot(now: Timestamp, mut prompts: Vec<Timestamp>) -> Timestamp {
+    prompts.sort_unstable();
+    let nth_last = prompts.len().checked_sub(PROMPTS_PER_HOUR).map(|at| prompts[at]);
+    nth_last.map_or(now, |at| at.plus(Span::hours(1)).max(now))
 }
