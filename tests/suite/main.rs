@@ -79,3 +79,4 @@ mod tail;
 mod together;
 mod turn_contract;
 mod unknown;
+mod waiting;
