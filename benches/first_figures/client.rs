@@ -83,7 +83,7 @@ async fn callers(setup: &Setup, identity: &Identity) -> Vec<Caller> {
 
 async fn start(broker: &Channel) -> String {
     let asked = v1::StartTaskRequest { purpose: "measuring".into(), ..v1::StartTaskRequest::default() };
-    v1::tasks_client::TasksClient::new(broker.clone()).start(asked).await.unwrap().into_inner().id
+    v1::tasks_client::TasksClient::new(broker.clone()).start(asked).await.unwrap().into_inner().task.unwrap().id
 }
 
 /// The body of a page of the broker's HTTPS listener, under the CA of `identity`.

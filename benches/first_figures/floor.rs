@@ -45,6 +45,7 @@ impl Floor {
                 reasons: vec![reason],
                 grant: ID.into(),
                 possession: "proven".into(),
+                policy: Some(v1::Decided { version: 1, policies: vec!["dev-agents-request-anything".into()] }),
             },
         }
     }

@@ -97,6 +97,7 @@ impl Caller {
             tool: "github".into(),
             action: "issues.read".into(),
             resource: "repo/acme/web".into(),
+            ..v1::AuthorizeRequest::default()
         };
         let answer = DecisionsClient::new(channel.clone()).authorize(call).await.unwrap().into_inner();
         if answer.decision == "deny" && answer.reasons.iter().all(|reason| reason.code == "not_recorded") {

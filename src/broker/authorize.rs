@@ -1,14 +1,13 @@
-//! Authorize: decided from live state, recorded within 50 ms, refused where it cannot be recorded.
+//! Authorize: decided from live state and recorded within 50 ms; where a limit counts calls, decided in a turn. What
+//! cannot be recorded is refused.
 
 use super::token::possession;
-use super::{Asked, Broker};
-use crate::domain::decide::{Caller, RecordInvocation, Verdict, judge};
+use super::{Asked, Broker, idempotency};
+use crate::domain::decide::{Attempt, Authorize, Caller, Judged, RecordInvocation, Verdict, judge};
 use crate::domain::entropy::Entropy;
-use crate::domain::error::Error;
-use crate::domain::event::Invocation;
+use crate::domain::error::{Code, Error};
 use crate::domain::grant::Credential;
-use crate::domain::id::InvocationId;
-use crate::domain::policy::Decided;
+use crate::domain::id::{GrantId, InvocationId};
 use crate::domain::scope::Call;
 use crate::domain::time::Timestamp;
 use crate::ledger::Request;
@@ -25,22 +24,55 @@ pub struct Authorized {
 }
 
 impl Broker {
-    /// Decides one tool call: under `token`, or without one under the certificate of the caller's connection.
-    pub fn authorize(&self, asked: &Asked, token: &str, call: Call) -> Authorized {
+    /// Decides one tool call: under `token`, or without one under the certificate of the caller's connection. Where a
+    /// limit counts it, the same `key` and call are one call; elsewhere a key does nothing.
+    ///
+    /// # Errors
+    /// The key is malformed or was used for another call, or the caller was cut just now. All else is a verdict.
+    pub async fn authorize(&self, asked: &Asked, token: &str, call: Call, key: &str) -> Result<Authorized, Error> {
+        // Whatever becomes of it, a key that is none is told.
+        idempotency::<Authorize>(key, &[])?;
         let now = self.ledger.now();
         let seed = self.ledger.seed();
         let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
-        let (credential, verdict) = match self.presented(asked, token, now) {
-            Err(error) => (None, Verdict::deny(error.reason, error.message)),
-            Ok(credential) => (Some(credential), self.ledger.view(|view| judge(&view, now, credential, Some(&call)))),
+        let proven = possession(asked).is_some();
+        let credential = match self.presented(asked, token, now) {
+            Ok(credential) => credential,
+            Err(error) => {
+                let verdict = Verdict::deny(error.reason, error.message);
+                return Ok(self.recorded(asked, id, None, verdict, Attempt { call: &call, proven: false }));
+            }
         };
-        let proven = credential.is_some() && possession(asked).is_some();
+        let attempt = Attempt { call: &call, proven };
+        let (verdict, counted) = self.ledger.view(|view| {
+            let verdict = judge(&view, now, credential, Some(attempt));
+            // A retry of a call that was charged may find no room for another.
+            let retried = || verdict.grant.filter(|grant| !key.is_empty() && view.counts_calls(*grant));
+            let counted = if verdict.charge.is_some() { verdict.grant } else { retried() };
+            (verdict, counted.filter(|_| proven))
+        });
+        match counted {
+            Some(grant) => self.charged(asked, Authorize { id, credential, call }, grant, key).await,
+            None => Ok(self.recorded(asked, id, Some(credential), verdict, attempt)),
+        }
+    }
+
+    /// What was decided from memory, once it is on its way into the log.
+    fn recorded(
+        &self,
+        asked: &Asked,
+        id: InvocationId,
+        credential: Option<Credential>,
+        verdict: Verdict,
+        attempt: Attempt<'_>,
+    ) -> Authorized {
+        let proven = attempt.proven;
         let request = |verdict: &Verdict| Request {
-            command: RecordInvocation { invocation: invocation(id, credential, verdict, call.clone(), proven) },
+            command: RecordInvocation { invocation: verdict.record(id, credential, attempt) },
             caller: asked.caller.clone(),
             request_id: asked.request_id.clone(),
             idempotency: None,
-            seed,
+            seed: self.ledger.seed(),
             blobs: Vec::new(),
         };
         let recorded = match verdict.allowed {
@@ -55,6 +87,24 @@ impl Broker {
             let _ = self.ledger.record_denied(request(&verdict));
         }
         Authorized { id, verdict, proven }
+    }
+
+    /// Has a call decided in a turn, where its chain is charged.
+    async fn charged(&self, asked: &Asked, command: Authorize, grant: GrantId, key: &str) -> Result<Authorized, Error> {
+        let Authorize { id, credential, .. } = command;
+        let call = command.call.clone();
+        // A new token of the same grant makes the same call.
+        let body = serde_json::to_vec(&(grant, &call)).map_err(|error| unencodable(&error))?;
+        match self.submit_once(asked, command, idempotency::<Authorize>(key, &body)?).await {
+            Ok(Judged { id, verdict }) => Ok(Authorized { id, verdict, proven: true }),
+            Err(error) if matches!(error.code, Code::Conflict | Code::Unauthenticated) => Err(error),
+            Err(error) => {
+                let now = self.ledger.now();
+                let verdict = self.ledger.view(|view| judge(&view, now, credential, None));
+                let verdict = unrecorded(verdict, &error);
+                Ok(self.recorded(asked, id, Some(credential), verdict, Attempt { call: &call, proven: true }))
+            }
+        }
     }
 
     /// The one credential that a call is made under, its signature, times and binding checked.
@@ -78,27 +128,9 @@ impl Broker {
 /// What may be done has to be written down first: else the answer is no.
 fn unrecorded(verdict: Verdict, error: &Error) -> Verdict {
     let refused = Verdict::deny("not_recorded", format!("the decision could not be recorded: {error}"));
-    Verdict { reasons: refused.reasons, allowed: false, ..verdict }
+    Verdict { reasons: refused.reasons, allowed: false, needs: 0, ..verdict }
 }
 
-fn invocation(
-    id: InvocationId,
-    credential: Option<Credential>,
-    verdict: &Verdict,
-    call: Call,
-    proven: bool,
-) -> Invocation {
-    Invocation {
-        id,
-        credential,
-        grant: verdict.grant,
-        tree: verdict.tree,
-        agent: verdict.agent.clone(),
-        call: Some(call),
-        args: None,
-        decided: Decided::default(),
-        allowed: verdict.allowed,
-        reasons: verdict.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
-        proven,
-    }
+fn unencodable(error: &serde_json::Error) -> Error {
+    Error::new(Code::Internal, "unencodable", format!("the call does not encode: {error}; report this"))
 }

@@ -51,6 +51,10 @@ impl Policies for Unreadable {
         }
     }
 
+    fn reads_unions(&self, _: Action) -> bool {
+        false
+    }
+
     fn count(&self) -> usize {
         0
     }

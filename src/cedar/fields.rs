@@ -91,6 +91,11 @@ impl Fields {
         self.0 & (1 << field as u32) != 0
     }
 
+    /// Whether some union is among them.
+    pub fn has_unions(self) -> bool {
+        UNIONS.iter().any(|(_, union)| self.has(*union))
+    }
+
     /// Their names, as `Debug` has them.
     #[cfg(test)]
     pub fn names(self) -> Vec<String> {

@@ -90,6 +90,11 @@ impl Head {
         &self.id
     }
 
+    /// Whether it can apply to questions about this action.
+    pub fn is_for(&self, action: Action) -> bool {
+        self.actions.as_ref().is_none_or(|actions| actions.contains(&action))
+    }
+
     /// What its conditions read.
     pub fn fields(&self) -> Fields {
         self.fields

@@ -7,6 +7,7 @@ use miette::Diagnostic;
 
 use crate::domain::error::{Code, Error};
 use crate::domain::name::Line;
+use crate::domain::policy::Action;
 
 use super::Set;
 use super::head::{Head, Names};
@@ -20,6 +21,8 @@ pub const MAX_BYTES: usize = 4 << 20;
 const STACK: usize = 32 << 20;
 /// Bytes of the id of a policy: ids are recorded with every decision.
 const LONGEST_ID: usize = 64;
+/// The actions that are asked about with unions.
+const ACTIONS: [Action; 4] = [Action::Request, Action::Delegate, Action::Invoke, Action::Approve];
 
 impl Set {
     /// Parses and validates a set, given as names and texts of its files. Nothing of it is kept if anything is wrong.
@@ -87,9 +90,11 @@ impl Set {
         }
         validate(&whole, |id| sources.get(id).map(|at| &files[*at]))?;
         let mut names = Names::default();
-        let heads =
+        let heads: Vec<Head> =
             sources.keys().filter_map(|id| whole.policy(id)).map(|policy| Head::of(policy, &mut names)).collect();
-        Ok(Self { files, whole, heads, names, slices: Slices::default(), authorizer: Authorizer::new() })
+        let reads = |action| heads.iter().any(|head| head.is_for(action) && head.fields().has_unions());
+        let unions = ACTIONS.into_iter().filter(|action| reads(*action)).collect();
+        Ok(Self { files, whole, heads, names, unions, slices: Slices::default(), authorizer: Authorizer::new() })
     }
 }
 

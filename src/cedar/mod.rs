@@ -15,9 +15,11 @@ mod slice;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicySet, Response};
 
-use crate::domain::policy::{Policies, Question, Ruling};
+use crate::domain::policy::{Action, Policies, Question, Ruling};
 
 use fields::Fields;
 use head::{Head, Heads, Names};
@@ -34,6 +36,8 @@ pub struct Set {
     whole: PolicySet,
     heads: Vec<Head>,
     names: Names,
+    /// The actions for which some policy reads a union.
+    unions: BTreeSet<Action>,
     slices: Slices,
     authorizer: Authorizer,
 }
@@ -74,6 +78,10 @@ impl Policies for Set {
             return Ruling::default();
         }
         self.ruling(&slice.policies, slice.fields, slice.fields, question)
+    }
+
+    fn reads_unions(&self, action: Action) -> bool {
+        self.unions.contains(&action)
     }
 
     fn count(&self) -> usize {

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use super::connect::{Global, answer};
 use super::output::{Answer, Outcome, given, pairs, sparse};
 use super::secret::Secret;
+use super::weights;
+use crate::domain::error::Error;
 use crate::wire::v1::decisions_client::DecisionsClient;
 use crate::wire::v1::{AuthorizeRequest, AuthorizeResponse};
 
@@ -24,19 +26,37 @@ pub struct Command {
     /// To what
     #[arg(long)]
     resource: String,
+    /// Its arguments, as one JSON object, `@FILE`, or `-` for stdin
+    #[arg(long, value_name = "JSON|@FILE|-")]
+    args: Option<Secret>,
+    /// Where it goes: a URL, or a host with or without a port
+    #[arg(long)]
+    destination: Option<String>,
+    /// Your own name for this call: a retry under it is counted once where a limit counts calls
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
 }
 
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
+        let both = [&self.token, &self.args].into_iter().flatten().filter(|one| **one == Secret::Stdin).count() > 1;
+        if both {
+            return Err(
+                Error::malformed("args", "-", "the token is read from stdin; take the arguments from @FILE").into()
+            );
+        }
         let token = self.token.map(Secret::read).transpose()?.unwrap_or_default();
+        let args = self.args.map(Secret::read).transpose()?.unwrap_or_default();
         let mut decisions = DecisionsClient::new(global.channel().await?);
         let call = AuthorizeRequest {
             token,
             tool: self.tool,
             action: self.action,
             resource: self.resource,
-            ..AuthorizeRequest::default()
+            args,
+            destination: self.destination.unwrap_or_default(),
+            idempotency_key: self.idempotency_key.unwrap_or_default(),
         };
         let verdict = answer(decisions.authorize(call).await)?;
         global.printer().print(&document(&verdict), || table(&verdict))?;
@@ -61,6 +81,7 @@ fn document(verdict: &AuthorizeResponse) -> Value {
         "reasons": reasons.collect::<Vec<_>>(),
         "grant": given(&verdict.grant),
         "possession": given(&verdict.possession),
+        "policy": verdict.policy.as_ref().map(weights::policy),
     }))
 }
 

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::grant::{Credential, Grant, Status, Task, Token};
 use super::id::{ApprovalId, CertificateId, GrantId, InvocationId, JoinId, RevocationId, TaskId};
 use super::key::Key;
+use super::limits::Charge;
 use super::name::{Audience, Line, Name, TrustDomain};
 use super::policy::{Decided, Policies};
 use super::scope::Call;
@@ -216,6 +217,8 @@ pub struct Invocation {
     pub reasons: Vec<String>,
     /// Whether the presenter's possession of the bound key was proven.
     pub proven: bool,
+    /// What it took from the limits of its chain; none if none of them counts calls.
+    pub charged: Option<Charge>,
 }
 
 impl Body {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::approval::{Approval, ApprovalStatus};
 use super::cut::Cut;
-use super::event::{Activation, Body, Entry, Idempotency};
+use super::event::{Activation, Body, Entry, Idempotency, Invocation};
 use super::grant::{Grant, LiveToken, Status, Token};
 use super::id::{ApprovalId, GrantId};
 use super::policy::Mode;
@@ -14,7 +14,7 @@ use super::time::{KEY_KEPT, Timestamp};
 use super::view::View;
 
 /// Raised when the same events fold to another state: a snapshot of another version is not loaded.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// An event that speaks of something the log does not know: the log is not ours, or is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,12 +134,12 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
             let cut = Cut { id: revocation.id, seq, until: revocation.until };
             delta.cuts.insert(revocation.target.clone(), cut);
         }
-        Body::Invoked(_) => {}
+        Body::Invoked(invocation) => invoked(view, invocation, &mut delta).map_err(missing)?,
         Body::SnapshotTaken { seq, digest, version } => {
             delta.snapshot = Some(SnapshotMark { seq: *seq, digest: *digest, version: *version });
         }
     }
-    if let Some(idempotency) = &entry.idempotency {
+    if let Some(idempotency) = entry.idempotency.as_ref().filter(|_| is_remembered(&entry.body)) {
         let (key, made) = remember(view, entry, idempotency);
         delta.remembered.insert(key, made);
     }
@@ -157,6 +157,23 @@ fn issued(view: &View<'_>, grant: Grant, delta: &mut Delta) {
         delta.reaches.insert(grant.id, view.reach_of_scopes(&grant));
     }
     delta.grants.insert(grant.id, grant);
+}
+
+/// A call that was allowed is charged to its chain. What only an operator asked about was not made.
+fn invoked(view: &View<'_>, invocation: &Invocation, delta: &mut Delta) -> Result<(), String> {
+    let known = invocation.grant.filter(|id| view.grant(*id).is_some());
+    let (Some(grant), Some(call)) = (known, &invocation.call) else { return Ok(()) };
+    if !invocation.allowed || !invocation.proven {
+        return Ok(());
+    }
+    view.exercise(grant, call, delta);
+    let Some(charge) = &invocation.charged else { return Ok(()) };
+    view.spend(grant, call, charge, delta).map_err(|argument| format!("an amount of argument {argument}"))
+}
+
+/// A call that was denied costs nothing, so that its key is free.
+fn is_remembered(body: &Body) -> bool {
+    !matches!(body, Body::Invoked(invocation) if !invocation.allowed)
 }
 
 fn activated(grant: Grant, activation: &Activation, seq: u64) -> Grant {
@@ -188,7 +205,7 @@ fn live(token: &Token) -> LiveToken {
 fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (RequestKey, Remembered) {
     let key = RequestKey { actor: entry.actor.clone(), verb: idempotency.verb.clone(), key: idempotency.key.clone() };
     let (digest, until) = (idempotency.digest, entry.at.plus(KEY_KEPT));
-    let fresh = Remembered { digest, task: None, grant: None, token: None, certificate: None, until };
+    let fresh = Remembered { digest, task: None, grant: None, token: None, certificate: None, invocation: None, until };
     let mut made = view.remembered(&key).cloned().unwrap_or(fresh);
     let mut keep = |end: Timestamp| made.until = made.until.max(end.plus(KEY_KEPT));
     match &entry.body {
@@ -209,6 +226,11 @@ fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (Reque
         Body::CertificateRecorded { certificate, .. } => {
             keep(certificate.not_after);
             made.certificate = Some(certificate.id);
+        }
+        Body::Invoked(invocation) => {
+            let grant = invocation.grant.and_then(|id| view.grant(id));
+            grant.into_iter().for_each(|grant| keep(grant.renewable_until));
+            made.invocation = Some((invocation.id, invocation.decided.clone()));
         }
         _ => {}
     }

@@ -79,6 +79,13 @@ impl Limits {
     }
 }
 
+/// What a call takes from every grant of its chain whose limits count calls. The rest of it stands in the call.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Charge {
+    /// The numbers that some limit adds up, by argument, sorted.
+    pub sums: Vec<(String, Decimal)>,
+}
+
 /// Resources that are told apart under one grant.
 pub const MOST_RESOURCES: u32 = 10_000;
 

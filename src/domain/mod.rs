@@ -32,6 +32,8 @@ pub mod radius;
 pub mod reach;
 pub mod scope;
 #[cfg(feature = "broker")]
+pub mod spent;
+#[cfg(feature = "broker")]
 pub mod state;
 pub mod time;
 #[cfg(feature = "broker")]

@@ -19,6 +19,9 @@ pub const MOST_APPROVALS: u8 = 4;
 pub trait Policies: std::fmt::Debug + Send + Sync {
     /// Decides one question. An evaluation error is a deny.
     fn decide(&self, question: &Question<'_>) -> Ruling;
+    /// Whether the answer to some question about this action may hang on [`ToolFacts::unions`]: where not, nobody has to
+    /// count them.
+    fn reads_unions(&self, action: Action) -> bool;
     /// How many policies there are.
     fn count(&self) -> usize;
 }

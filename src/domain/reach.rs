@@ -17,6 +17,14 @@ use super::radius::{Figures, Reach, Union, Unions};
 use super::scope::{Scope, Scopes};
 use super::view::View;
 
+/// A grant that counts.
+#[derive(Debug)]
+struct Counted {
+    reach: Arc<Reach>,
+    figures: Figures,
+    wholes: Vec<Whole>,
+}
+
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Whole {
@@ -33,7 +41,7 @@ pub enum Whole {
 /// The reach of each active grant, and their unions.
 #[derive(Debug, Default)]
 pub struct Reaches {
-    grants: HashMap<GrantId, (Arc<Reach>, Vec<Whole>)>,
+    grants: HashMap<GrantId, Counted>,
     unions: HashMap<Whole, Union>,
 }
 
@@ -67,12 +75,13 @@ impl Reaches {
         for whole in &wholes {
             self.unions.entry(whole.clone()).or_default().add(catalog, &reach);
         }
-        self.grants.insert(grant.id, (reach, wholes));
+        let figures = catalog.figures(&reach);
+        self.grants.insert(grant.id, Counted { reach, figures, wholes });
     }
 
     /// A grant has left memory.
     pub fn drop(&mut self, catalog: &Catalog, id: GrantId) {
-        let Some((reach, wholes)) = self.grants.remove(&id) else { return };
+        let Some(Counted { reach, wholes, .. }) = self.grants.remove(&id) else { return };
         for whole in wholes {
             if let Some(union) = self.unions.get_mut(&whole) {
                 union.remove(catalog, &reach);
@@ -154,7 +163,14 @@ impl<'a> View<'a> {
     /// What an active grant reaches; none if it is not active or not in memory.
     pub fn reach_of(&self, id: GrantId) -> Option<Arc<Reach>> {
         let fresh = self.layers().find_map(|layer| layer.reaches.get(&id));
-        fresh.or_else(|| self.base.reaches.grants.get(&id).map(|(reach, _)| reach)).cloned()
+        fresh.or_else(|| self.base.reaches.grants.get(&id).map(|counted| &counted.reach)).cloned()
+    }
+
+    /// How much that is, without adding it up again.
+    pub fn radius_of(&self, id: GrantId) -> Option<Figures> {
+        let fresh = self.layers().find_map(|layer| layer.reaches.get(&id));
+        let counted = || self.base.reaches.grants.get(&id).map(|counted| counted.figures);
+        fresh.map(|reach| self.catalog().figures(reach)).or_else(counted)
     }
 
     /// What these would add to a whole, and what it would come to.
@@ -172,7 +188,11 @@ impl<'a> View<'a> {
 
     /// What a whole comes to now.
     pub fn figures(&self, whole: &Whole) -> Figures {
-        self.with(whole, &Reach::default()).1
+        let union = self.base.reaches.unions.get(whole);
+        match self.layers().all(|layer| layer.reaches.is_empty()) {
+            true => union.map(Union::figures).unwrap_or_default(),
+            false => self.with(whole, &Reach::default()).1,
+        }
     }
 
     /// What a grant of these parties comes to with everything else, this reach included; and what it adds to its task.

@@ -17,13 +17,14 @@ use super::cut::{Cut, Target};
 use super::digest::Digest;
 use super::event::{Actor, Origin};
 use super::grant::{Grant, LiveToken, Task};
-use super::id::{ApprovalId, CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::id::{ApprovalId, CertificateId, GrantId, InvocationId, JoinId, TaskId, TokenId};
 use super::key::Key;
 use super::name::Name;
-use super::policy::Policies;
+use super::policy::{Decided, Policies};
 use super::radius::Reach;
 use super::reach::Reaches;
 use super::scope::Scope;
+use super::spent::{Exercised, Spent};
 use super::time::{GRACE, Timestamp};
 use super::tree::Tree;
 
@@ -81,6 +82,10 @@ pub struct Tables {
     pub remembered: HashMap<RequestKey, Remembered>,
     /// Cuts.
     pub cuts: HashMap<Target, Cut>,
+    /// What calls have taken from the limits of grants: a delta holds new totals, and adds resources.
+    pub spent: HashMap<GrantId, Spent>,
+    /// What was done under grants: a delta adds to it.
+    pub exercised: HashMap<GrantId, Exercised>,
 }
 
 /// What a batch of events adds or replaces.
@@ -121,6 +126,8 @@ pub struct Remembered {
     pub token: Option<(TokenId, u64)>,
     /// The certificate it recorded.
     pub certificate: Option<CertificateId>,
+    /// The call that it charged, and the policies that allowed it.
+    pub invocation: Option<(InvocationId, Decided)>,
     /// When the key is forgotten.
     pub until: Timestamp,
 }
@@ -159,6 +166,12 @@ impl Delta {
         self.tokens.extend(later.tokens);
         self.remembered.extend(later.remembered);
         self.cuts.extend(later.cuts);
+        for (grant, spent) in later.spent {
+            self.spent.entry(grant).or_default().take(spent);
+        }
+        for (grant, exercised) in later.exercised {
+            self.exercised.entry(grant).or_default().take(exercised);
+        }
     }
 }
 
@@ -208,11 +221,14 @@ impl State {
             tokens,
             remembered,
             cuts,
+            spent,
+            exercised,
         } = &self.tables;
         let people = keys.len() + agents.len() + operators.len() + joins.len() + certificates.len();
         let asked = approvals.len() + granted.values().map(BTreeSet::len).sum::<usize>();
         let work = asked + tasks.len() + grants.len() + self.tree.len() + tokens.len() + remembered.len() + cuts.len();
-        (people + work) as u64
+        let used = spent.len() + exercised.len();
+        (people + work + used) as u64
     }
 
     /// Drops what was over by `at`, then takes in what a batch of events, dated `at`, folded to.
@@ -238,6 +254,8 @@ impl State {
             tokens,
             remembered,
             cuts,
+            spent,
+            exercised,
         } = delta;
         self.tables.origin = origin.or(self.tables.origin.take());
         self.tables.snapshot = snapshot.or(self.tables.snapshot.take());
@@ -266,6 +284,7 @@ impl State {
         self.tables.remembered.extend(remembered);
         self.schedule(cuts.iter().map(|(target, cut)| (cut.until, Due::Cut(target.clone()))));
         self.tables.cuts.extend(cuts);
+        self.put_used(spent, exercised);
     }
 
     /// The state of a snapshot: a fresh one that takes everything in at once.
@@ -318,6 +337,16 @@ impl State {
         let never: HashSet<GrantId> = undecided.filter_map(|one| one.grant).collect();
         let grants = self.tree.iter().filter(|grant| !never.contains(&grant.id));
         Reaches::of(&self.catalog, grants, &self.tables.granted)
+    }
+
+    /// What was done under a grant is kept for as long as the grant. A call may be recorded when its grant is gone.
+    fn put_used(&mut self, spent: HashMap<GrantId, Spent>, exercised: HashMap<GrantId, Exercised>) {
+        for (grant, spent) in spent.into_iter().filter(|(grant, _)| self.tree.get(*grant).is_some()) {
+            self.tables.spent.entry(grant).or_default().take(spent);
+        }
+        for (grant, exercised) in exercised.into_iter().filter(|(grant, _)| self.tree.get(*grant).is_some()) {
+            self.tables.exercised.entry(grant).or_default().take(exercised);
+        }
     }
 
     fn put_tokens(&mut self, tokens: HashMap<TokenId, LiveToken>) {
@@ -409,6 +438,8 @@ impl State {
             return;
         }
         self.reaches.drop(&self.catalog, id);
+        self.tables.spent.remove(&id);
+        self.tables.exercised.remove(&id);
         unlink(&mut self.held, &agent, id);
         match parent {
             // A child that waits for approval may outlast its parent, which then stays until it has gone.

@@ -80,7 +80,7 @@ pub(super) fn refused(reason: &'static str) {
 /// A call was decided.
 pub(super) fn decided(authorized: &Authorized, since: Stopwatch) {
     since.record(&measure::DECISION_SECONDS, &[]);
-    let decision = if authorized.verdict.allowed { "allow" } else { "deny" };
+    let decision = authorized.verdict.decision();
     let reason = authorized.verdict.reasons.first().map_or("none", |reason| reason.code);
     measure::DECISIONS.add(1, &[decision, reason]);
 }

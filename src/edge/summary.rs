@@ -58,7 +58,11 @@ fn revoked(revocation: &Revocation) -> String {
 }
 
 fn invoked(invocation: &Invocation) -> String {
-    let verdict = if invocation.allowed { "allow" } else { "deny" };
+    let verdict = match (invocation.allowed, invocation.reasons.first().map(String::as_str)) {
+        (true, _) => "allow",
+        (false, Some("approval_needed")) => "step_up",
+        (false, _) => "deny",
+    };
     let call = invocation.call.as_ref().map_or_else(String::new, ToString::to_string);
     format!("{verdict} {call}: {}", invocation.reasons.join(", "))
 }

@@ -4,12 +4,12 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::{audience, line};
-use super::{Edge, metrics, open};
+use super::{Edge, metrics, open, weights};
 use crate::broker::{SignedToken, idempotency};
 use crate::domain::decide::{Effect, EffectState, IssueToken, Revoke};
 use crate::domain::error::Error;
 use crate::domain::event::CutCounts;
-use crate::domain::scope::Call;
+use crate::domain::scope::{Args, Call};
 use crate::measure::Stopwatch;
 use crate::wire::v1::{self, decisions_server::Decisions, revocations_server::Revocations, tokens_server::Tokens};
 
@@ -50,9 +50,9 @@ impl Decisions for Edge {
         request: Request<v1::AuthorizeRequest>,
     ) -> Result<Response<v1::AuthorizeResponse>, Status> {
         let (asked, body) = open(request)?;
-        let call = Call::parse(&body.tool, &body.action, &body.resource)?;
+        let call = call(&body)?;
         let since = Stopwatch::start();
-        let authorized = self.0.authorize(&asked, &body.token, call);
+        let authorized = self.0.authorize(&asked, &body.token, call, &body.idempotency_key).await?;
         metrics::decided(&authorized, since);
         let verdict = authorized.verdict;
         let reason = |reason: crate::domain::decide::Reason| v1::Reason {
@@ -60,14 +60,26 @@ impl Decisions for Edge {
             message: reason.message,
         };
         Ok(Response::new(v1::AuthorizeResponse {
-            decision: if verdict.allowed { "allow" } else { "deny" }.to_owned(),
+            decision: verdict.decision().to_owned(),
             id: authorized.id.to_string(),
             reasons: verdict.reasons.into_iter().map(reason).collect(),
             grant: verdict.grant.map_or_else(String::new, |grant| grant.to_string()),
             possession: possession(authorized.proven),
-            policy: None,
+            policy: (verdict.decided.version > 0).then(|| weights::decided(&verdict.decided)),
         }))
     }
+}
+
+/// The call of a request; what is left out is not given.
+fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
+    let mut call = Call::parse(&body.tool, &body.action, &body.resource)?;
+    if !body.args.is_empty() {
+        call = call.with_args(Args::parse(&body.args)?);
+    }
+    if !body.destination.is_empty() {
+        call = call.with_destination(&body.destination)?;
+    }
+    Ok(call)
 }
 
 #[tonic::async_trait]

@@ -20,9 +20,10 @@ use crate::domain::digest::Digest;
 use crate::domain::event::Origin;
 use crate::domain::fold::VERSION;
 use crate::domain::grant::{Grant, LiveToken, Task};
-use crate::domain::id::TaskId;
+use crate::domain::id::{GrantId, TaskId};
 use crate::domain::key::Key;
 use crate::domain::scope::Scope;
+use crate::domain::spent::{Exercised, Spent};
 use crate::domain::state::{Delta, Remembered, RequestKey, SnapshotMark, State};
 use crate::domain::time::Timestamp;
 use crate::merkle::Frontier;
@@ -49,6 +50,8 @@ struct Snapshot {
     approvals: Vec<Approval>,
     catalog: Option<(u64, Digest)>,
     policies: Option<(u64, Digest)>,
+    spent: Vec<(GrantId, Spent)>,
+    exercised: Vec<(GrantId, Exercised)>,
 }
 
 /// The bytes of a memory.
@@ -74,6 +77,8 @@ pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, StoreError> {
         approvals: sorted(tables.approvals.values(), |approval| approval.id),
         catalog: tables.catalog.as_ref().map(|applied| (applied.version, applied.digest)),
         policies: tables.policies.as_ref().map(|applied| (applied.version, applied.digest)),
+        spent: pairs(&tables.spent),
+        exercised: pairs(&tables.exercised),
     };
     postcard::to_stdvec(&snapshot).map_err(|error| StoreError::new("building a snapshot", error))
 }
@@ -108,6 +113,8 @@ fn decode(bytes: &[u8], reader: &dyn Reader, bodies: &dyn Bodies) -> Result<Memo
         reaches: HashMap::new(),
         catalog,
         policies,
+        spent: snapshot.spent.into_iter().collect(),
+        exercised: snapshot.exercised.into_iter().collect(),
     };
     let mut state = State::default();
     state.restore(delta, snapshot.head, snapshot.at);

@@ -21,7 +21,7 @@ use tonic::Code;
 
 use crate::support::block_on;
 use crate::support::calls::{Acting, refused};
-use crate::support::office::{Office, asked};
+use crate::support::office::{Office, asked, at_once};
 use crate::support::process::Broker;
 use crate::support::world::NOW;
 
@@ -196,7 +196,8 @@ async fn certificate(office: &Office, ana: &Caller, grant: GrantId) -> Issued {
 fn decided(office: &Office, der: &[u8]) -> String {
     let (_, presenter) = mtls::present(der, &office.broker.origin().trust_domain).unwrap();
     let call = Call::parse("db", "read", "orders").unwrap();
-    office.broker.authorize(&asked(&Caller::Holder(presenter)), "", call).verdict.reasons[0].code.to_owned()
+    let authorized = at_once(office.broker.authorize(&asked(&Caller::Holder(presenter)), "", call, ""));
+    authorized.unwrap().verdict.reasons[0].code.to_owned()
 }
 
 #[test]

@@ -227,6 +227,7 @@ async fn dead_to_everybody(world: &World) {
         proven: true,
         args: None,
         decided: Default::default(),
+        charged: None,
     };
     let request = Request {
         command: RecordInvocation { invocation },

@@ -84,6 +84,7 @@ fn invocation(number: u8) -> Request<RecordInvocation> {
         proven: true,
         args: None,
         decided: Default::default(),
+        charged: None,
     };
     let command = RecordInvocation { invocation };
     let request_id = "filler".to_owned();

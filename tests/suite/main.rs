@@ -50,6 +50,7 @@ mod key_listeners;
 mod keys;
 mod keys_under_load;
 mod lanes;
+mod limits;
 mod lineage;
 mod live_counts;
 mod log_damage;

@@ -34,12 +34,16 @@ impl Catalog {
 
     /// The same of one call.
     pub fn about_call(&self, call: &Call) -> About<'_> {
+        let tool = self.tool(&call.tool);
         let nowhere = About {
-            owner: self.tool(&call.tool).map(|tool| &tool.owner),
+            owner: tool.map(|tool| &tool.owner),
             risk: Risk::Admin,
             sensitivity: Sensitivity::Restricted,
             catalogued: false,
         };
+        if tool.is_none() {
+            return nowhere;
+        }
         let (action, resource) = (Action::parse(&call.action), Path::parse(&call.resource));
         action.zip(resource).map_or(nowhere, |(action, resource)| self.about(&call.tool, &action, &resource))
     }

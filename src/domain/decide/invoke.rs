@@ -1,21 +1,34 @@
 //! One tool call, decided from live state at the moment it is made.
 
-use super::{Context, Decide, Decision};
+use super::call::{judge_call, live};
 use crate::domain::certificate::Certificate;
-use crate::domain::error::Error;
-use crate::domain::event::{Body, Invocation};
-use crate::domain::grant::{Credential, GrantState};
-use crate::domain::id::GrantId;
+use crate::domain::digest::Digest;
+use crate::domain::event::Invocation;
+use crate::domain::grant::Credential;
+use crate::domain::id::{GrantId, InvocationId};
+use crate::domain::limits::Charge;
 use crate::domain::name::Name;
-use crate::domain::scope::Call;
+use crate::domain::policy::Decided;
+use crate::domain::scope::{Args, Call};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
-/// Allow or deny, and why.
+/// A call that somebody wants to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// The call, with its arguments.
+    pub call: &'a Call,
+    /// Whether who asks proved to hold the credential.
+    pub proven: bool,
+}
+
+/// Allow, deny, or not without more humans; and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether the call may be made.
     pub allowed: bool,
+    /// Humans who would have to approve for that; 0 where no number of them would do.
+    pub needs: u8,
     /// Why: at least one.
     pub reasons: Vec<Reason>,
     /// The credential's grant, if it is known.
@@ -24,6 +37,10 @@ pub struct Verdict {
     pub tree: Option<GrantId>,
     /// The holder.
     pub agent: Option<Name>,
+    /// The policies that decided; none where it did not come to them.
+    pub decided: Decided,
+    /// What an allowed call takes from the limits of its chain; none if they count no calls.
+    pub charge: Option<Charge>,
 }
 
 /// A stable word, and a line that says the same to a reader.
@@ -35,24 +52,47 @@ pub struct Reason {
     pub message: String,
 }
 
-/// Records a decided call.
-#[derive(Debug)]
-pub struct RecordInvocation {
-    /// The call and its verdict.
-    pub invocation: Invocation,
-}
-
 impl Verdict {
     /// A refusal that knows nothing of the credential.
     pub fn deny(code: &'static str, message: impl Into<String>) -> Self {
         let reasons = vec![Reason { code, message: message.into() }];
-        Self { allowed: false, reasons, grant: None, tree: None, agent: None }
+        let decided = Decided::default();
+        Self { allowed: false, needs: 0, reasons, grant: None, tree: None, agent: None, decided, charge: None }
+    }
+
+    /// `allow`, `step_up` or `deny`. Only the first allows anything.
+    pub fn decision(&self) -> &'static str {
+        match (self.allowed, self.needs) {
+            (true, _) => "allow",
+            (false, 0) => "deny",
+            (false, _) => "step_up",
+        }
+    }
+
+    /// The record of a decided call: of its arguments only a digest, for they may hold secrets.
+    pub fn record(&self, id: InvocationId, credential: Option<Credential>, attempt: Attempt<'_>) -> Invocation {
+        let Call { tool, action, resource, args, destination } = attempt.call;
+        let [tool, action, resource] = [tool, action, resource].map(Clone::clone);
+        Invocation {
+            id,
+            credential,
+            grant: self.grant,
+            tree: self.tree,
+            agent: self.agent.clone(),
+            call: Some(Call { tool, action, resource, args: Args::default(), destination: destination.clone() }),
+            args: (!args.is_empty()).then(|| Digest::of(args.canonical().as_bytes())),
+            decided: self.decided.clone(),
+            allowed: self.allowed,
+            reasons: self.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
+            proven: attempt.proven,
+            charged: self.charge.clone().filter(|_| self.allowed && attempt.proven),
+        }
     }
 }
 
 /// Decides a call under a credential whose signature, times and binding were checked before. Without a call it
-/// decides the credential alone.
-pub fn judge(view: &View<'_>, now: Timestamp, credential: Credential, call: Option<&Call>) -> Verdict {
+/// decides the credential alone, and asks no policy.
+pub fn judge(view: &View<'_>, now: Timestamp, credential: Credential, attempt: Option<Attempt<'_>>) -> Verdict {
     let kind = credential.kind();
     let Some(known) = known(view, credential) else {
         let code = if kind == "token" { "token_unknown" } else { "certificate_unknown" };
@@ -73,24 +113,12 @@ pub fn judge(view: &View<'_>, now: Timestamp, credential: Credential, call: Opti
         let code = if kind == "token" { "token_expired" } else { "certificate_expired" };
         (code, format!("{kind} `{credential}` has expired"))
     } else {
-        match (view.standing(grant.id, now), call) {
-            (Some(standing), _) if standing.state != GrantState::Active => {
-                (standing.reason, format!("grant `{}` is {}, by `{}`", grant.id, standing.state, standing.link))
-            }
-            (None, _) => ("grant_expired", format!("grant `{}` is over", grant.id)),
-            (Some(_), Some(call)) if !grant.scopes.allow(call) => {
-                ("out_of_scope", format!("`{call}` is not within grant `{}`", grant.id))
-            }
-            (Some(_), _) => ("in_scope", "the grant is live and covers it".to_owned()),
-        }
+        return match attempt {
+            Some(attempt) => judge_call(view, now, grant, attempt),
+            None => live(view, now, grant),
+        };
     };
-    Verdict {
-        allowed: code == "in_scope",
-        reasons: vec![Reason { code, message }],
-        grant: Some(grant.id),
-        tree: Some(grant.root),
-        agent: Some(grant.agent.clone()),
-    }
+    Verdict::under(grant, Reason { code, message })
 }
 
 /// What memory knows of a credential.
@@ -110,14 +138,5 @@ fn known<'a>(view: &View<'a>, credential: Credential) -> Option<Known<'a>> {
             let Certificate { authority, not_after, .. } = certificate;
             Some(Known { grant: certificate.grant?, kid: authority, expires_at: *not_after })
         }
-    }
-}
-
-impl Decide for RecordInvocation {
-    type Answer = ();
-    const VERB: &'static str = "authorize";
-
-    fn decide(&self, _: &mut Context<'_>) -> Result<Decision<()>, Error> {
-        Ok(Decision::new(vec![Body::Invoked(self.invocation.clone())], ()))
     }
 }

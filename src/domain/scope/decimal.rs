@@ -62,6 +62,39 @@ impl Decimal {
         Self { negative: false, digits: String::new(), exponent: 0 }
     }
 
+    /// The exact sum. None if one of them is negative, or the sum is not one of at most 64 digits that is read.
+    pub fn plus(&self, other: &Self) -> Option<Self> {
+        if self.negative || other.negative {
+            return None;
+        }
+        if self.digits.is_empty() || other.digits.is_empty() {
+            return Some(if self.digits.is_empty() { other } else { self }.clone());
+        }
+        let lowest = self.lowest().min(other.lowest());
+        let highest = self.exponent.max(other.exponent) + 1;
+        // One digit for each place, from the lowest on.
+        let mut sum = vec![0u8; usize::try_from(highest - lowest + 1).ok()?];
+        for number in [self, other] {
+            let from = usize::try_from(number.lowest() - lowest).ok()?;
+            for (digit, place) in number.digits.bytes().rev().zip(from..) {
+                sum[place] += digit - b'0';
+            }
+        }
+        for place in 1..sum.len() {
+            sum[place] += sum[place - 1] / 10;
+            sum[place - 1] %= 10;
+        }
+        let digits: String = sum.iter().rev().map(|digit| char::from(b'0' + digit)).collect();
+        let exponent = if sum.ends_with(&[0]) { highest - 1 } else { highest };
+        let digits = digits.trim_matches('0').to_owned();
+        (exponent <= FARTHEST && digits.len() <= DIGITS).then_some(Self { negative: false, digits, exponent })
+    }
+
+    /// The power of ten of the last digit.
+    fn lowest(&self) -> i64 {
+        self.exponent + 1 - i64::try_from(self.digits.len()).unwrap_or(i64::MAX)
+    }
+
     fn size(&self, other: &Self) -> Ordering {
         match (self.digits.is_empty(), other.digits.is_empty()) {
             (true, true) => Ordering::Equal,
@@ -159,6 +192,31 @@ mod tests {
         for pair in rising.windows(2) {
             assert!(decimal(pair[0]) < decimal(pair[1]), "{pair:?}");
         }
+    }
+
+    #[test]
+    fn numbers_of_0_or_more_are_added_exactly() {
+        let sums = [
+            ("0", "0", "0"),
+            ("0.1", "0.2", "0.3"),
+            ("0.5", "0.5", "1"),
+            ("99.99", "0.01", "100"),
+            ("1e20", "1e-20", "100000000000000000000.00000000000000000001"),
+            ("9007199254740992", "1", "9007199254740993"),
+            ("95", "7", "102"),
+            ("0", "98.70", "98.7"),
+            ("9e299", "1e299", "1e300"),
+        ];
+        for (one, two, sum) in sums {
+            let [one, two, sum] = [one, two, sum].map(decimal);
+            assert_eq!(one.plus(&two), Some(sum.clone()), "{one} + {two}");
+            assert_eq!(two.plus(&one), Some(sum), "{two} + {one}");
+        }
+        for (one, two) in [("-1", "2"), ("1", "-2"), ("9e300", "1e300"), ("1e64", "1"), ("1e300", "1e-300")] {
+            assert_eq!(decimal(one).plus(&decimal(two)), None, "{one} + {two}");
+        }
+        let cents = (0..1000).fold(Decimal::zero(), |sum, _| sum.plus(&decimal("0.01")).unwrap());
+        assert_eq!(cents, decimal("10"));
     }
 
     #[test]

@@ -11,9 +11,9 @@ use crate::domain::error::Error;
 use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Origin, Revocation};
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
 use crate::domain::key::Key;
-use crate::domain::limits::Limits;
+use crate::domain::limits::{Charge, Limits};
 use crate::domain::policy::{Decided, Mode};
-use crate::domain::scope::{Call, Scopes};
+use crate::domain::scope::{Call, Decimal, Scopes};
 use crate::domain::time::{Span, Timestamp};
 
 pub(super) type Decoded<T> = Result<T, DecodeError>;
@@ -322,7 +322,19 @@ impl TryFrom<pb::Invocation> for Invocation {
             proven: body.proven,
             args: body.args.map(|bytes| digest("invoked.args", &bytes)).transpose()?,
             decided: body.decided.map(Into::into).unwrap_or_default(),
+            charged: body.charged.map(TryInto::try_into).transpose()?,
         })
+    }
+}
+
+impl TryFrom<pb::Charge> for Charge {
+    type Error = DecodeError;
+    fn try_from(body: pb::Charge) -> Decoded<Self> {
+        let sum = |sum: pb::Sum| match Decimal::parse(&sum.amount).filter(|amount| *amount >= Decimal::zero()) {
+            Some(amount) => Ok((sum.argument, amount)),
+            None => Err(wrong("invoked.charged", format!("`{}` is no number of 0 or more", sum.amount.escape_debug()))),
+        };
+        Ok(Self { sums: body.sums.into_iter().map(sum).collect::<Decoded<_>>()? })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Orig
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, JoinId};
 use crate::domain::key::Key;
+use crate::domain::limits::Charge;
 use crate::domain::policy::{Decided, Mode};
 use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::Timestamp;
@@ -292,7 +293,7 @@ impl From<&Invocation> for pb::Invocation {
     fn from(invocation: &Invocation) -> Self {
         #[rustfmt::skip]
         let Invocation {
-            id, credential, grant, tree, agent, call, args, allowed, reasons, proven, decided,
+            id, credential, grant, tree, agent, call, args, allowed, reasons, proven, decided, charged,
         } = invocation;
         Self {
             id: id.to_string(),
@@ -306,7 +307,15 @@ impl From<&Invocation> for pb::Invocation {
             proven: *proven,
             args: args.map(|digest| digest.0.into()),
             decided: decided_if_any(decided),
+            charged: charged.as_ref().map(Into::into),
         }
+    }
+}
+
+impl From<&Charge> for pb::Charge {
+    fn from(Charge { sums }: &Charge) -> Self {
+        let sum = |(argument, amount): &(String, _)| pb::Sum { argument: argument.clone(), amount: text(amount) };
+        Self { sums: sums.iter().map(sum).collect() }
     }
 }
 

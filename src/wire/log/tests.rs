@@ -13,10 +13,10 @@ use crate::domain::event::{Activation, Actor, Body, CutCounts, Idempotency, Invo
 use crate::domain::grant::{Credential, Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, GrantId, TaskId};
 use crate::domain::key::{Key, Purpose};
-use crate::domain::limits::Limits;
+use crate::domain::limits::{Charge, Limits};
 use crate::domain::policy::{Decided, Mode};
 use crate::domain::radius::{Figures, Unions};
-use crate::domain::scope::{Call, Scopes};
+use crate::domain::scope::{Call, Decimal, Scopes};
 use crate::domain::time::{Span, Timestamp};
 
 macro_rules! id {
@@ -158,6 +158,7 @@ fn invocation() -> Invocation {
         proven: true,
         args: Some(Digest::of(b"{}")),
         decided: Decided { version: 3, policies: vec!["tools.1".into()] },
+        charged: Some(Charge { sums: vec![("amount".into(), Decimal::parse("98.7").unwrap())] }),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use belay::broker::{Asked, Authorized, Broker, Foundation};
 use belay::domain::decide::{Caller, IssueToken};
@@ -49,7 +50,16 @@ impl Office {
 
     /// Asks whether the presenter of this token may read `resource` of the tool `db`.
     pub fn read(&self, agent: &Caller, token: &str, resource: &str) -> Authorized {
-        self.broker.authorize(&asked(agent), token, Call::parse("db", "read", resource).unwrap())
+        let call = Call::parse("db", "read", resource).unwrap();
+        at_once(self.broker.authorize(&asked(agent), token, call, "")).unwrap()
+    }
+}
+
+/// What is answered from memory: nothing waits where no limit counts.
+pub fn at_once<T>(answer: impl Future<Output = T>) -> T {
+    match std::pin::pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it waits for a turn"),
     }
 }
 

@@ -1,0 +1,170 @@
+//! One tool call under a live grant: scopes, catalog, policies, limits, in this order.
+
+use super::invoke::{Attempt, Reason, Verdict};
+use super::limit::charge;
+use super::weigh::policies;
+use crate::domain::grant::{Grant, GrantState};
+use crate::domain::policy::{
+    Action, Decided, MOST_APPROVALS, Object, Outcome, Policies, Principal, Question, ToolFacts, step_up,
+};
+use crate::domain::radius::Unions;
+use crate::domain::reach::Whole;
+use crate::domain::scope::Call;
+use crate::domain::time::Timestamp;
+use crate::domain::view::View;
+
+/// Decides a call under this grant, whatever credential it is made with. Nothing is charged by asking.
+pub fn judge_call(view: &View<'_>, now: Timestamp, grant: &Grant, attempt: Attempt<'_>) -> Verdict {
+    let mut verdict = live(view, now, grant);
+    if !verdict.allowed {
+        return verdict;
+    }
+    if let Err(reason) = asked(view, now, grant, attempt, &mut verdict) {
+        verdict.allowed = false;
+        verdict.reasons = vec![reason];
+    }
+    verdict
+}
+
+/// Whether the grant is live, for whatever it is used.
+pub(super) fn live(view: &View<'_>, now: Timestamp, grant: &Grant) -> Verdict {
+    let (code, message) = match view.standing(grant.id, now) {
+        Some(standing) if standing.state == GrantState::Active => {
+            ("in_scope", "the grant is live and covers it".to_owned())
+        }
+        Some(standing) => {
+            (standing.reason, format!("grant `{}` is {}, by `{}`", grant.id, standing.state, standing.link))
+        }
+        None => ("grant_expired", format!("grant `{}` is over", grant.id)),
+    };
+    Verdict { allowed: code == "in_scope", ..Verdict::under(grant, Reason { code, message }) }
+}
+
+fn asked(
+    view: &View<'_>,
+    now: Timestamp,
+    grant: &Grant,
+    attempt: Attempt<'_>,
+    verdict: &mut Verdict,
+) -> Result<(), Reason> {
+    let Attempt { call, proven } = attempt;
+    if !grant.scopes.allow(call) {
+        return Err(Reason { code: "out_of_scope", message: grant.scopes.why_not(call) });
+    }
+    if !view.catalog().destination_allowed(&call.tool, call.destination.as_deref()) {
+        return Err(elsewhere(call));
+    }
+    let (policies, version) = policies(view).map_err(|error| Reason { code: error.reason, message: error.message })?;
+    let outcome = consider(view, now, grant, call, proven, policies);
+    verdict.decided.version = version;
+    match outcome {
+        Outcome::Allowed(by) => verdict.decided.policies = by,
+        Outcome::Needs(needed, by) => {
+            verdict.needs = needed;
+            verdict.decided.policies = by;
+            return Err(elevated(call, needed, version));
+        }
+        Outcome::Denied(by, errors) => {
+            let message = forbidden(call, version, &by, &errors);
+            verdict.decided.policies = by;
+            return Err(Reason { code: "policy_denied", message });
+        }
+    }
+    verdict.charge = charge(view, grant, call)?;
+    Ok(())
+}
+
+/// What the policies say.
+fn consider(
+    view: &View<'_>,
+    now: Timestamp,
+    grant: &Grant,
+    call: &Call,
+    proven: bool,
+    policies: &dyn Policies,
+) -> Outcome {
+    // The grant is live, so its holder and its task are there.
+    let (Some(holder), Some(task)) = (view.agent(&grant.agent), view.task(&grant.task)) else {
+        return Outcome::Denied(Vec::new(), Vec::new());
+    };
+    let about = view.catalog().about_call(call);
+    let facts = ToolFacts {
+        tool: &call.tool,
+        tool_owner: about.owner,
+        action: &call.action,
+        resource: &call.resource,
+        risk: about.risk,
+        sensitivity: about.sensitivity,
+        catalogued: about.catalogued,
+        destination: call.destination.as_deref(),
+        args: Some(&call.args),
+        approvals: grant.approvals,
+        radius: view.radius_of(grant.id).unwrap_or_default(),
+        unions: if policies.reads_unions(Action::Invoke) { unions(view, grant) } else { Unions::default() },
+        seconds: grant.expires_at.since(now).as_millis() / 1000,
+        depth: grant.depth,
+        mode: grant.mode,
+        purpose: task.purpose.as_str(),
+        subject: grant.subject.as_ref().map(|subject| subject.as_str()),
+        attestation: if proven { "mtls" } else { "none" },
+    };
+    let object = Object::Tool(Box::new(facts));
+    step_up(policies, &Question { principal: Principal::Agent(holder), action: Action::Invoke, object })
+}
+
+/// What everything together comes to now: the grant is in it already.
+fn unions(view: &View<'_>, grant: &Grant) -> Unions {
+    let subject = grant.subject.clone().map(|subject| view.figures(&Whole::Subject(subject)));
+    Unions {
+        task: view.figures(&Whole::Task(grant.task)),
+        agent: view.figures(&Whole::Agent(grant.agent.clone())),
+        owner: view.figures(&Whole::Owner(grant.owner.clone())),
+        subject: subject.unwrap_or_default(),
+    }
+}
+
+fn elsewhere(call: &Call) -> Reason {
+    let message = match &call.destination {
+        Some(going) => format!("calls of tool `{}` may not go to `{}`", call.tool, going.escape_debug()),
+        None => format!("calls of tool `{}` have to say where they go: name a destination", call.tool),
+    };
+    Reason { code: "destination_denied", message }
+}
+
+fn elevated(call: &Call, needed: u8, version: u64) -> Reason {
+    let humans = if needed == 1 { "1 human has".to_owned() } else { format!("{needed} humans have") };
+    let message = format!(
+        "{humans} to approve `{call}`, by policy version {version}: request a grant for it, and call under that one"
+    );
+    Reason { code: "approval_needed", message }
+}
+
+/// Which policies, of which version; never their text.
+fn forbidden(call: &Call, version: u64, by: &[String], errors: &[String]) -> String {
+    let why = match (errors, by) {
+        // What a policy says of itself stands behind its name.
+        ([error, ..], _) if error.starts_with("policy `") => {
+            format!("{} could not be evaluated", error.split_once("`: ").map_or(error.as_str(), |(id, _)| id))
+        }
+        ([error, ..], _) => error.clone(),
+        ([], []) => format!("no policy permits it, with up to {MOST_APPROVALS} approvals"),
+        ([], by) => format!("forbidden by `{}`", by.join("`, `")),
+    };
+    format!("policy version {version} denies `{call}`: {why}")
+}
+
+impl Verdict {
+    /// A refusal under a grant.
+    pub(super) fn under(grant: &Grant, reason: Reason) -> Self {
+        Self {
+            allowed: false,
+            needs: 0,
+            reasons: vec![reason],
+            grant: Some(grant.id),
+            tree: Some(grant.root),
+            agent: Some(grant.agent.clone()),
+            decided: Decided::default(),
+            charge: None,
+        }
+    }
+}
