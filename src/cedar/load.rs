@@ -62,9 +62,7 @@ impl Set {
         if bytes.len() > 8 * MAX_BYTES {
             return Err(refused(format!("the policies are {} bytes long; at most {MAX_BYTES} are read", bytes.len())));
         }
-        let files: Vec<(String, String)> = serde_json::from_slice(bytes)
-            .map_err(|_| refused("the stored policies are not pairs of name and text".to_owned()))?;
-        Self::load(&files)
+        Self::load(&files_of(bytes)?)
     }
 
     fn read(mut files: Vec<(String, String)>) -> Result<Self, Error> {
@@ -96,6 +94,14 @@ impl Set {
         let unions = ACTIONS.into_iter().filter(|action| reads(*action)).collect();
         Ok(Self { files, whole, heads, names, unions, slices: Slices::default(), authorizer: Authorizer::new() })
     }
+}
+
+/// The files that [`Set::to_bytes`] wrote, whether or not they are policies by today's schema.
+///
+/// # Errors
+/// The bytes are not of that form.
+pub fn files_of(bytes: &[u8]) -> Result<Vec<(String, String)>, Error> {
+    serde_json::from_slice(bytes).map_err(|_| refused("the stored policies are not pairs of name and text".to_owned()))
 }
 
 /// The policies of one file, by their final ids.

@@ -25,7 +25,7 @@ use fields::Fields;
 use head::{Head, Heads, Names};
 use slice::Slices;
 
-pub use load::MAX_BYTES;
+pub use load::{MAX_BYTES, files_of};
 pub use shipped::SCHEMA;
 
 /// A policy set that was parsed and validated whole, with the text that it came from.

@@ -8,17 +8,21 @@ pub mod output;
 mod agent;
 mod audit;
 mod authorize;
+mod catalog;
 mod cert;
 mod config;
 mod connect;
 mod enroll;
 mod field;
+mod files;
 mod grant;
 mod init;
 mod keys;
 mod man;
 mod operator;
+mod policy;
 mod progress;
+mod radius;
 mod revoke;
 mod secret;
 mod serve;
@@ -49,6 +53,9 @@ const EXIT: &str = "Exit codes:
 const AUTHORIZE: &str = "Example:
   belay --identity ./coder authorize --token @token.txt \\
       --tool github --action issues.read --resource repo/acme/web";
+
+const RADIUS: &str = "Example:
+  belay radius agent:coder --if 'github:workflows.write@repo/acme/web'";
 
 /// What the audit says where a reason is optional and none was given.
 const NO_REASON: &str = "no reason given";
@@ -104,6 +111,15 @@ enum Command {
     /// Cut grants, tokens, tasks or agents, and everything below them, at once
     #[command(after_help = "Example:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked'")]
     Revoke(revoke::Command),
+    /// Show what a target can reach, what is live under it, and until when
+    #[command(after_help = RADIUS)]
+    Radius(radius::Command),
+    /// Say which tools and resources there are, and where reaching one leads
+    #[command(subcommand)]
+    Catalog(catalog::Command),
+    /// Say what may be done: check, test, apply and explain policies
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Read the log: who did what to whom, for whom, why
     #[command(subcommand)]
     Audit(audit::Command),
@@ -169,6 +185,9 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Cert(cert) => wait(cert.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
         Command::Revoke(revoke) => wait(revoke.run(global)),
+        Command::Radius(radius) => wait(radius.run(global)),
+        Command::Catalog(catalog) => wait(catalog.run(global)),
+        Command::Policy(policy) => wait(policy.run(global)),
         Command::Audit(audit) => wait(audit.run(global)),
         Command::Keys(keys) => wait(keys.run(global)),
         Command::Why(why) => wait(why.run(global)),

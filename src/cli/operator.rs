@@ -63,6 +63,9 @@ pub enum Role {
     Responder,
     /// Reads everything
     Auditor,
+    /// Revokes, whatever the policies say
+    #[value(name = "break_glass")]
+    BreakGlass,
 }
 
 impl Command {
@@ -96,6 +99,7 @@ impl Role {
             Self::Approver => "approver",
             Self::Responder => "responder",
             Self::Auditor => "auditor",
+            Self::BreakGlass => "break_glass",
         }
     }
 }

@@ -18,6 +18,20 @@ pub fn figures(figures: &Figures) -> Value {
     })
 }
 
+/// What is reached, in one line of a table.
+pub fn summed(figures: &Figures) -> String {
+    let Figures { score, public, internal, confidential, restricted, unbounded } = figures;
+    let kinds =
+        [(restricted, "restricted"), (confidential, "confidential"), (internal, "internal"), (public, "public")];
+    let kinds: Vec<String> =
+        kinds.iter().filter(|(count, _)| **count > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
+    let beyond = if *unbounded { ", and beyond the catalog" } else { "" };
+    match kinds.is_empty() {
+        true => format!("{score}{beyond}"),
+        false => format!("{score}: {}{beyond}", kinds.join(", ")),
+    }
+}
+
 /// What a grant reaches, and what that comes to.
 pub fn weight(weight: &Weight) -> Value {
     let mut document = weight.radius.as_ref().map(figures).unwrap_or_default();

@@ -143,6 +143,13 @@ impl<'a> View<'a> {
         self.layers().any(|layer| within(&layer.granted)) || within(&self.base.tables.granted)
     }
 
+    /// All that was ever granted under a task, sorted.
+    pub fn granted(&self, task: TaskId) -> Vec<Scope> {
+        let fresh = self.layers().filter_map(|layer| layer.granted.get(&task));
+        let all: BTreeSet<&Scope> = fresh.chain(self.base.tables.granted.get(&task)).flatten().collect();
+        all.into_iter().cloned().collect()
+    }
+
     /// How many different scopes were granted under a task.
     pub fn granted_count(&self, task: TaskId) -> usize {
         let fresh = self.layers().filter_map(|layer| layer.granted.get(&task)).map(BTreeSet::len).sum::<usize>();

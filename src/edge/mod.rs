@@ -2,6 +2,7 @@
 
 pub mod access;
 mod audit;
+mod catalogs;
 mod certificates;
 mod convert;
 mod drain;
@@ -12,6 +13,8 @@ mod identity;
 mod keys;
 mod metrics;
 mod operators;
+mod policies;
+mod radius;
 mod status;
 mod summary;
 mod tail;
@@ -40,6 +43,10 @@ pub const LARGEST_REQUEST: usize = 256 * 1024;
 
 /// Bytes of a request by somebody unknown: a certificate request of 16 KiB and a join token.
 const LARGEST_ENROLMENT: usize = 24 * 1024;
+/// Bytes of a request with a catalog in it: the largest catalog, and room for the rest.
+pub const LARGEST_CATALOG: usize = (64 << 20) + LARGEST_REQUEST;
+/// Bytes of a request with policies in it: twice what all files of a set may hold.
+pub const LARGEST_POLICIES: usize = 8 << 20;
 /// Long reads under way at once: they hold up what decides, each for as long as it looks.
 const LONG_READS: usize = 1;
 
@@ -84,10 +91,15 @@ pub fn routes(
             routes
         }};
     }
+    let catalogs = v1::catalogs_server::CatalogsServer::new(edge.clone()).max_decoding_message_size(LARGEST_CATALOG);
+    let policies = v1::policies_server::PoliciesServer::new(edge.clone()).max_decoding_message_size(LARGEST_POLICIES);
     let routes = add!(
-        Routes::new(health).add_service(
-            v1::identity_server::IdentityServer::new(edge.clone()).max_decoding_message_size(LARGEST_ENROLMENT)
-        ),
+        Routes::new(health)
+            .add_service(
+                v1::identity_server::IdentityServer::new(edge.clone()).max_decoding_message_size(LARGEST_ENROLMENT)
+            )
+            .add_service(catalogs)
+            .add_service(policies),
         v1::agents_server::AgentsServer<Edge>,
         v1::operators_server::OperatorsServer<Edge>,
         v1::tasks_server::TasksServer<Edge>,
@@ -98,6 +110,7 @@ pub fn routes(
         v1::revocations_server::RevocationsServer<Edge>,
         v1::audit_server::AuditServer<Edge>,
         v1::keys_server::KeysServer<Edge>,
+        v1::radius_server::RadiusServer<Edge>,
         v1::status_server::StatusServer<Edge>
     );
     access::guard(routes, Arc::clone(broker), drain.clone())

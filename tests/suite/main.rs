@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod applied;
 mod architecture;
 mod audit;
 mod bad_certificates;
@@ -23,6 +24,7 @@ mod bad_tokens;
 mod bad_wire;
 mod batch;
 mod catalog;
+mod catalog_commands;
 mod certificate_cuts;
 mod certificate_keys;
 mod certificate_reads;
@@ -58,10 +60,12 @@ mod metrics;
 mod on_behalf_of;
 mod oracle;
 mod panics;
+mod policy_commands;
 mod policy_matrix;
 mod policy_slices;
 mod power_loss;
 mod radius;
+mod radius_commands;
 mod refusal_log;
 mod reload;
 mod scopes;

@@ -41,12 +41,17 @@ impl Catalog {
     /// How each of these is reached, by the fewest edges: the `most` that matter, by sensitivity, then the nearest.
     /// Of a way only the first 64 edges are listed; `hops` counts them all.
     pub fn ways(&self, scopes: &Scopes, most: usize) -> Vec<Way> {
+        self.ways_of(scopes.as_slice(), most)
+    }
+
+    /// The same of any number of scopes.
+    pub fn ways_of(&self, scopes: &[Scope], most: usize) -> Vec<Way> {
         // How many hops, and the end that touches it.
         let mut found: Vec<Option<(u32, Option<u32>)>> = vec![None; self.resources.len()];
         for scope in scopes.iter() {
             self.index.meeting(scope.tool(), scope.resource(), |run| found[run].fill(Some((0, None))));
         }
-        let walk = self.graph.walk(scopes.as_slice());
+        let walk = self.graph.walk(scopes);
         for end in &walk.order {
             for at in self.graph.touched(*end) {
                 found[*at as usize].get_or_insert((walk.hops(*end), Some(*end)));

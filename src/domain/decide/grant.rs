@@ -279,7 +279,7 @@ pub(super) fn life(
     (parent.map_or(wanted, |parent| wanted.min(parent.expires_at)), renewable_until)
 }
 
-fn not_too_deep(ctx: &Context<'_>, parent: &Grant) -> Result<(), Error> {
+pub(super) fn not_too_deep(ctx: &Context<'_>, parent: &Grant) -> Result<(), Error> {
     let links = usize::from(parent.depth) + 2;
     let limits = ctx.view.ancestry(parent.id).filter_map(|link| link.limits.max_depth);
     let most = limits.map(usize::from).fold(MAX_CHAIN, usize::min);
@@ -290,7 +290,12 @@ fn not_too_deep(ctx: &Context<'_>, parent: &Grant) -> Result<(), Error> {
 }
 
 /// What of a wish lies within `outer`: all of it, or the exact field that does not; or what is left, if less will do.
-fn bounded(outer: &Scopes, wanted: Scopes, narrow: bool, differences: &mut Vec<Difference>) -> Result<Scopes, String> {
+pub(super) fn bounded(
+    outer: &Scopes,
+    wanted: Scopes,
+    narrow: bool,
+    differences: &mut Vec<Difference>,
+) -> Result<Scopes, String> {
     if !narrow {
         return outer.within(&wanted).map_err(|widening| widening.to_string());
     }

@@ -5,7 +5,7 @@ use crate::domain::agent::Kind;
 use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::{Body, CutCounts, Revocation};
-use crate::domain::grant::{Credential, Grant};
+use crate::domain::grant::{Credential, Grant, Status};
 use crate::domain::id::{CertificateId, GrantId, RevocationId, TokenId};
 use crate::domain::name::{Line, Name};
 use crate::domain::policy::{AboutTarget, Right};
@@ -128,7 +128,7 @@ impl Revoke {
         AboutTarget { kind, owner }
     }
 
-    fn is_known(&self, ctx: &Context<'_>) -> bool {
+    pub(super) fn is_known(&self, ctx: &Context<'_>) -> bool {
         let view = &ctx.view;
         match &self.target {
             Target::Grant(id) => view.grant(*id).is_some(),
@@ -143,7 +143,7 @@ impl Revoke {
     }
 
     /// What an agent holds, and all below it: never above or beside.
-    fn is_below(&self, ctx: &Context<'_>, agent: &Name) -> bool {
+    pub(super) fn is_below(&self, ctx: &Context<'_>, agent: &Name) -> bool {
         let view = &ctx.view;
         let held = |grant: GrantId| view.ancestry(grant).any(|link| link.agent == *agent);
         match &self.target {
@@ -159,10 +159,10 @@ impl Revoke {
         }
     }
 
-    /// What dies: every grant that was not over, and every token under one that was not over.
-    fn extent(&self, ctx: &Context<'_>) -> Extent {
+    /// The grants at the top of what dies.
+    pub(super) fn tops(&self, ctx: &Context<'_>) -> Vec<GrantId> {
         let view = &ctx.view;
-        let roots = match &self.target {
+        match &self.target {
             Target::Grant(id) => vec![*id],
             Target::Task(id) => view.roots(*id),
             Target::Agent(name) => view.held(name),
@@ -174,12 +174,26 @@ impl Revoke {
                 .filter(|task| task.subject.as_ref() == Some(subject))
                 .flat_map(|task| view.roots(task.id))
                 .collect(),
+            Target::Token(_) | Target::Certificate(_) | Target::Lease(_) => Vec::new(),
+        }
+    }
+
+    /// The grants that die: every one that was not over.
+    pub(super) fn open<'a>(&self, ctx: &Context<'a>) -> Vec<&'a Grant> {
+        let view = &ctx.view;
+        let open = |grant: &Grant| view.standing(grant.id, ctx.now).is_some_and(|standing| !standing.state.is_ended());
+        view.descend(self.tops(ctx), open)
+    }
+
+    /// What dies: every grant that was not over, and every token under one that was not over.
+    pub(super) fn extent(&self, ctx: &Context<'_>) -> Extent {
+        match &self.target {
             Target::Token(id) => return one_token(ctx, *id),
             Target::Certificate(id) => return one_certificate(ctx, *id),
-            Target::Lease(_) => Vec::new(),
-        };
-        let open = |grant: &Grant| view.standing(grant.id, ctx.now).is_some_and(|standing| !standing.state.is_ended());
-        let grants = view.descend(roots, open);
+            _ => {}
+        }
+        let view = &ctx.view;
+        let grants = self.open(ctx);
         let mut counts = CutCounts { grants: grants.len() as u64, ..CutCounts::default() };
         let mut effects = Vec::new();
         for grant in &grants {
@@ -196,6 +210,11 @@ impl Revoke {
         };
         (counts, effects, tree)
     }
+}
+
+/// Whether a grant has been active: one that waits, or was denied, reaches nothing.
+pub(super) fn is_counted(grant: &Grant) -> bool {
+    !matches!(grant.status, Status::Pending | Status::Denied)
 }
 
 type Extent = (CutCounts, Vec<Effect>, Option<GrantId>);
