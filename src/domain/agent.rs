@@ -74,8 +74,11 @@ pub enum Role {
 }
 
 impl Role {
-    /// All that a first operator has. Breaking the glass is given by name alone.
-    pub const ALL: [Self; 4] = [Self::Admin, Self::Approver, Self::Responder, Self::Auditor];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Admin, Self::Approver, Self::Responder, Self::Auditor, Self::BreakGlass];
+
+    /// Those of a first operator, unless it says otherwise: what passes by the policies is asked for by name.
+    pub const FIRST: [Self; 4] = [Self::Admin, Self::Approver, Self::Responder, Self::Auditor];
 }
 
 /// What kind of party an identity certificate names.

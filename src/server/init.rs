@@ -87,7 +87,7 @@ async fn identity(init: &Init, broker: &Broker) -> Result<Made, Error> {
     }
     operator::may_replace(broker, name, &init.out)?;
     let why = if init.recover { "recover" } else { "init" };
-    let roles = if init.roles.is_empty() { &Role::ALL[..] } else { &init.roles };
+    let roles = if init.roles.is_empty() { &Role::FIRST[..] } else { &init.roles };
     let operator = operator::added(broker, name, roles, why).await?;
     if operator.removed {
         let message = format!("operator `{name}` was removed, and names are not given again; recover another name");

@@ -20,7 +20,7 @@ const DEV: &str = "dev";
 pub(super) async fn development(broker: &Broker, home: &Path) -> Result<(), Error> {
     let name: Name = DEV.parse()?;
     let directory = home.join("operator");
-    added(broker, &name, &Role::ALL, DEV).await?;
+    added(broker, &name, &Role::FIRST, DEV).await?;
     let later = broker.ledger().now().plus(Span::millis(IDENTITY_LIFE.as_millis() / 2));
     if !is_good(broker, &name, &directory, later) {
         give(broker, &name, &directory, DEV).await?;
