@@ -218,16 +218,18 @@ pub fn step_up(policies: &dyn Policies, question: &Question<'_>) -> Outcome {
     }
     let mut asked = question.clone();
     let Object::Tool(facts) = &mut asked.object else { return Outcome::Denied(first.by, first.errors) };
+    let mut last = first;
     for approvals in facts.approvals + 1..=MOST_APPROVALS {
         if let Object::Tool(facts) = &mut asked.object {
             facts.approvals = approvals;
         }
-        let ruling = policies.decide(&asked);
-        if ruling.allowed {
-            return Outcome::Needs(approvals, ruling.by);
+        last = policies.decide(&asked);
+        if last.allowed {
+            return Outcome::Needs(approvals, last.by);
         }
     }
-    Outcome::Denied(first.by, first.errors)
+    // What only forbids it without approvals is not why it is denied.
+    Outcome::Denied(last.by, last.errors)
 }
 
 /// Something that an operator may be allowed to do, as one fixed question.

@@ -174,6 +174,19 @@ fn explain_says_what_would_be_answered_and_records_nothing() {
 }
 
 #[test]
+fn a_denial_names_what_no_number_of_approvals_overcomes() {
+    let broker = Broker::start();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/policies");
+    apply(&broker, &shipped, &[]).ok();
+    broker.agent("coder");
+    // `dangerous-needs-one` forbids it without approvals; with them, no policy permits what is not catalogued.
+    let (code, denied) = explain(&broker, &["--agent", "coder", "--scope", "leftpad:publish@x"]);
+    assert_eq!((code, &denied["policy"]["policies"]), (3, &json!([])), "{denied}");
+    let message = denied["reasons"][0]["message"].as_str().unwrap();
+    assert!(message.contains("no policy permits it, with up to 4 approvals"), "{message}");
+}
+
+#[test]
 fn what_no_policy_is_asked_about_is_explained_too() {
     let broker = applied();
     let about = ["--owner", "team", "--purpose", "testing", "--ceiling", "github:issues.*@**"];
@@ -212,10 +225,10 @@ fn policies_are_tested_without_a_broker() {
     }
 }
 
-#[tokio::test]
-async fn who_breaks_the_glass_revokes_though_policies_deny() {
+#[test]
+fn who_breaks_the_glass_revokes_though_policies_deny() {
     let broker = applied();
-    let coder = broker.agent("coder");
+    broker.agent("coder");
     let added = broker.run(&["operator", "add", "glass", "--role", "break_glass"]).ok();
     assert_eq!(added["operator"]["roles"], json!(["break_glass"]));
     let glass = broker.home.join("glass");
@@ -229,7 +242,6 @@ async fn who_breaks_the_glass_revokes_though_policies_deny() {
     for other in [&["agent", "list"][..], &["audit", "list"], &["policy", "apply", nobody.to_str().unwrap()]] {
         broker.run_as(&glass, other).err(3);
     }
-    drop(coder);
 }
 
 fn write(broker: &Broker, text: &str) -> PathBuf {
