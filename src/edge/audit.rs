@@ -8,12 +8,9 @@ use crate::broker::{EventFilter, Live};
 use crate::domain::error::Error;
 use crate::domain::event::Body;
 use crate::domain::grant::{Grant, GrantState};
+use crate::domain::policy::Decided;
 use crate::domain::time::Timestamp;
 use crate::wire::v1::{self, audit_server::Audit, status_server};
-
-/// On what every grant rests, until policies are data.
-const POLICY: &str =
-    "built-in: a registered agent may request any scope within its ceiling; a delegation stays within its parent";
 
 /// The filter of a request: two messages have the same fields.
 macro_rules! filter {
@@ -73,7 +70,7 @@ impl Audit for Edge {
             subject: subject.map_or_else(String::new, ToString::to_string),
             chain,
             events: why.events.iter().map(event).collect(),
-            policy: POLICY.to_owned(),
+            policy: why.chain.last().map_or_else(String::new, |link| by(&link.decided)),
         }))
     }
 }
@@ -86,6 +83,14 @@ impl Edge {
             Some(standing) => grant(known, standing.state, standing.reason),
             None => grant(known, GrantState::Expired, "grant_expired"),
         }
+    }
+}
+
+/// On which policies a grant rests.
+fn by(Decided { version, policies }: &Decided) -> String {
+    match policies.is_empty() {
+        true => format!("policy version {version}"),
+        false => format!("policy version {version}: {}", policies.join(", ")),
     }
 }
 
