@@ -1,5 +1,6 @@
 //! The use cases: prepare, have it decided in the turn, sign what was recorded. No rules of their own.
 
+mod approval;
 mod authorize;
 mod bodies;
 mod boot;
@@ -19,6 +20,7 @@ mod why;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use approval::{Mark, Shown, is_waiting};
 pub use authorize::Authorized;
 pub use bodies::Readers;
 pub use boot::Foundation;

@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use super::connect::{Global, answer};
 use super::enroll::key_in;
 use super::output::{Answer, Outcome, given, pairs, rows, sparse};
+use super::waiting::{Waiting, Wish};
 use super::{NO_REASON, cert, lifetime, token, tree, weights};
 use crate::client::Refusal;
 use crate::wire::v1::grants_client::GrantsClient;
@@ -122,6 +123,9 @@ pub struct Terms {
     /// Take less, where so much may not be had, and say what was cut away
     #[arg(long)]
     narrow: bool,
+    /// Wait so long for humans, if they have to approve it; without it, what waits is exit 4 at once
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    wait: Option<i64>,
     /// A retry with the same key is the same grant
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -161,9 +165,14 @@ impl Command {
         let channel = global.channel().await?;
         let mut grants = GrantsClient::new(channel.clone()).max_decoding_message_size(super::audit::LARGEST_ANSWER);
         let granted = match self {
-            Self::Request(request) if request.cert.is_some() => return certified(global, channel, request).await,
-            Self::Request(request) => grants.request(request.message()).await,
-            Self::Delegate(delegate) => grants.delegate(delegate.message()).await,
+            Self::Request(request) => {
+                let (wait, cert) = (request.terms.wait, request.cert.clone());
+                return obtained(global, channel, Wish::Root(request.message()), wait, cert).await;
+            }
+            Self::Delegate(delegate) => {
+                let wait = delegate.terms.wait;
+                return obtained(global, channel, Wish::Part(delegate.message()), wait, None).await;
+            }
             Self::Renew { id, ttl } => grants.renew(RenewGrantRequest { id, ttl_ms: ttl.unwrap_or_default() }).await,
             Self::Complete(change) => grants.complete(change.message()).await,
             Self::Suspend(change) => grants.suspend(change.message()).await,
@@ -174,8 +183,7 @@ impl Command {
             Self::List(wanted) => return list(global, &answer(grants.list(wanted.message()).await)?.grants),
         };
         let granted = answer(granted)?;
-        global.printer().print(&granted_document(&granted), || granted_table(&granted))?;
-        Ok(outcome(&granted))
+        global.printer().print(&granted_document(&granted), || granted_table(&granted))
     }
 }
 
@@ -251,25 +259,41 @@ pub fn document(grant: &Grant) -> Value {
     }))
 }
 
-/// Requests a grant, then a certificate under it. One idempotency key names both, each by its verb.
-async fn certified(global: &Global, channel: Channel, request: Request) -> Answer {
-    let (dir, once) = (request.cert.clone().unwrap_or_default(), request.terms.idempotency_key.clone());
-    let granted = answer(GrantsClient::new(channel.clone()).request(request.message()).await)?;
-    let grant = granted.grant.clone().unwrap_or_default().id;
-    let issued = cert::issue(channel, grant.clone(), &dir, once.unwrap_or_default()).await;
-    let issued = issued.map_err(|refusal| Refusal {
-        message: format!("grant `{grant}` was made, and no certificate: {}", refusal.message),
-        ..refusal
-    })?;
-    let mut document = granted_document(&granted);
-    document["certificate"] = cert::document(&issued);
-    global.printer().print(&document, || format!("{}\n{}", granted_table(&granted), cert::table(&issued, &dir)))
+/// Asks for a grant, waits for humans if it may, and has a certificate issued under it once it is there. One
+/// idempotency key names both, each by its verb.
+async fn obtained(global: &Global, channel: Channel, wish: Wish, wait: Option<i64>, cert: Option<PathBuf>) -> Answer {
+    let (printer, once) = (global.printer(), wish.key().to_owned());
+    let waiting = Waiting::new(wish, wait);
+    let granted = waiting.obtain(&printer, &channel).await?;
+    let outcome = outcome(&granted);
+    let (mut document, mut table) = (granted_document(&granted), granted_table(&granted));
+    let name = waiting.name(&granted);
+    if let Some(key) = name.as_str() {
+        table = format!("{table}\n{}", pairs([("go on with", &format!("--idempotency-key {key}"))]));
+        document["idempotency_key"] = name;
+    }
+    if let (Some(dir), Outcome::Done) = (cert, outcome) {
+        let grant = granted.grant.clone().unwrap_or_default().id;
+        let issued = cert::issue(channel, grant.clone(), &dir, once).await;
+        let issued = issued.map_err(|refusal| Refusal {
+            message: format!("grant `{grant}` was made, and no certificate: {}", refusal.message),
+            ..refusal
+        })?;
+        document["certificate"] = cert::document(&issued);
+        table = format!("{table}\n{}", cert::table(&issued, &dir));
+    }
+    printer.print(&document, || table)?;
+    Ok(outcome)
 }
 
-/// Only what is granted is done: what waits is exit 4.
+/// Only what is granted is done: what waits is exit 4, and what humans did not approve, or not in time, exit 3.
 fn outcome(granted: &GrantResponse) -> Outcome {
-    match granted.grant.as_ref().map(|grant| grant.state.as_str()) {
-        Some("pending") => Outcome::Pending,
+    let state = granted.grant.as_ref().map_or("", |grant| &grant.state);
+    let approved = granted.approval.as_ref().is_none_or(|approval| approval.state == "approved");
+    match state {
+        "pending" => Outcome::Pending,
+        "denied" => Outcome::Denied,
+        "expired" | "revoked" | "completed" if !approved => Outcome::Denied,
         _ => Outcome::Done,
     }
 }
@@ -296,7 +320,11 @@ fn granted_document(granted: &GrantResponse) -> Value {
 fn granted_table(granted: &GrantResponse) -> String {
     let grant = granted.grant.clone().unwrap_or_default();
     let secret = granted.token.as_ref().map_or("", |token| &token.token);
-    table(&grant, secret)
+    let table = table(&grant, secret);
+    match &granted.approval {
+        Some(approval) => format!("{table}\n{}", pairs([("approval", &approval.id), ("", &approval.message)])),
+        None => table,
+    }
 }
 
 fn show(global: &Global, shown: &ShowGrantResponse, tree: bool) -> Answer {

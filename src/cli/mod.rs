@@ -6,6 +6,7 @@
 pub mod output;
 
 mod agent;
+mod approval;
 mod audit;
 mod authorize;
 mod catalog;
@@ -32,6 +33,7 @@ mod tail;
 mod task;
 mod token;
 mod tree;
+mod waiting;
 mod weights;
 mod why;
 
@@ -99,6 +101,9 @@ enum Command {
     /// Ask for grants, delegate and renew them
     #[command(subcommand)]
     Grant(grant::Command),
+    /// Decide what waits for a human
+    #[command(subcommand)]
+    Approval(approval::Command),
     /// Issue, verify and read tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -181,6 +186,7 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Operator(operator) => wait(operator.run(global)),
         Command::Task(task) => wait(task.run(global)),
         Command::Grant(grant) => wait(grant.run(global)),
+        Command::Approval(approval) => wait(approval.run(global)),
         Command::Token(token) => wait(token.run(global)),
         Command::Cert(cert) => wait(cert.run(global)),
         Command::Authorize(call) => wait(call.run(global)),

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::field::Field;
 use crate::client::Refusal;
 use crate::domain::error::{Code, Error};
+use crate::domain::name::is_invisible;
 
 /// How answers are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -242,10 +243,11 @@ fn trimmed(table: &Table) -> String {
         .join("\n")
 }
 
-/// The text with control characters escaped: what others wrote does not steer this terminal.
+/// The text with control, bidirectional and invisible characters escaped: what others wrote does not steer this
+/// terminal, and reads as what it is.
 pub fn visible(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
+    let hides = |c: char| (c.is_control() && c != '\n') || is_invisible(c);
+    text.chars().map(|c| if hides(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 fn red(text: &str) -> String {

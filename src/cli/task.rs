@@ -4,12 +4,13 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::connect::{Global, answer};
-use super::output::{Answer, given, pairs, rows, sparse};
+use super::output::{Answer, given, pairs, rows, sparse, visible};
 use super::secret::Secret;
-use super::{NO_REASON, lifetime};
+use super::{NO_REASON, lifetime, weights};
 use crate::client::Refusal;
+use crate::domain::error::Error;
 use crate::wire::v1::tasks_client::TasksClient;
-use crate::wire::v1::{EndTaskRequest, ListTasksRequest, StartTaskRequest, Task};
+use crate::wire::v1::{EndTaskRequest, Envelope, ListTasksRequest, StartTaskRequest, StartTaskResponse, Task};
 
 /// What to do with tasks.
 #[derive(Debug, Subcommand)]
@@ -29,6 +30,12 @@ pub enum Command {
     /// List tasks
     #[command(after_help = "Example:\n  belay task list")]
     List,
+    /// Show a task
+    #[command(after_help = "Example:\n  belay task show tsk_01m826b1x1ec8vm5xb46v44k2n")]
+    Show {
+        /// The task
+        id: String,
+    },
 }
 
 /// A task to be.
@@ -42,6 +49,12 @@ pub struct Start {
     /// For whom: an ID or access token of the human's identity provider; or @FILE, or - for stdin
     #[arg(long, value_name = "JWT")]
     on_behalf_of: Option<Secret>,
+    /// What a human is asked to approve for this purpose beforehand: requests within it need nobody then
+    #[arg(long, num_args = 1.., value_name = "SCOPE")]
+    envelope: Vec<String>,
+    /// For how long, from its approval [default: as long as the task]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime, requires = "envelope")]
+    envelope_ttl: Option<i64>,
     /// A retry with the same key is the same task
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -52,9 +65,14 @@ impl Command {
     pub async fn run(self, global: &Global) -> Answer {
         let mut tasks = TasksClient::new(global.channel().await?);
         let task = match self {
-            Self::Start(start) => answer(tasks.start(start.request()?).await)?.task.unwrap_or_default(),
+            Self::Start(start) => return started(global, &answer(tasks.start(start.request()?).await)?),
             Self::End { id, reason } => answer(tasks.end(EndTaskRequest { id, reason }).await)?,
             Self::List => return list(global, &answer(tasks.list(ListTasksRequest {}).await)?.tasks),
+            Self::Show { id } => {
+                let all = answer(tasks.list(ListTasksRequest {}).await)?.tasks;
+                let found = all.into_iter().find(|task| task.id == id);
+                found.ok_or_else(|| Error::not_found("task", visible(&id)))?
+            }
         };
         global.printer().print(&json!({ "task": document(&task) }), || table(&task))
     }
@@ -67,7 +85,8 @@ impl Start {
             ttl_ms: self.ttl.unwrap_or_default(),
             idempotency_key: self.idempotency_key.unwrap_or_default(),
             on_behalf_of: self.on_behalf_of.map(Secret::read).transpose()?.unwrap_or_default(),
-            ..StartTaskRequest::default()
+            envelope: self.envelope,
+            envelope_ttl_ms: self.envelope_ttl.unwrap_or_default(),
         })
     }
 }
@@ -81,7 +100,25 @@ fn document(task: &Task) -> Value {
         "state": task.state,
         "expires_at": task.expires_at,
         "created_at": given(&task.created_at),
+        "envelope": task.envelope.as_ref().map(envelope),
     }))
+}
+
+fn envelope(Envelope { approval, scopes, approvals, expires_at }: &Envelope) -> Value {
+    json!({ "approval": approval, "scopes": scopes, "approvals": approvals, "expires_at": expires_at })
+}
+
+/// A task is there at once; its envelope once humans have approved it.
+fn started(global: &Global, started: &StartTaskResponse) -> Answer {
+    let task = started.task.clone().unwrap_or_default();
+    let approval = started.approval.as_ref();
+    let document = sparse(json!({ "task": document(&task), "approval": approval.map(weights::approval) }));
+    global.printer().print(&document, || match approval {
+        None => table(&task),
+        Some(approval) => {
+            format!("{}\n{}", table(&task), pairs([("envelope", &approval.id), ("", &approval.message)]))
+        }
+    })
 }
 
 fn list(global: &Global, tasks: &[Task]) -> Answer {
@@ -100,5 +137,7 @@ fn table(task: &Task) -> String {
         ("for", &task.subject),
         ("state", &task.state),
         ("until", &task.expires_at),
+        ("envelope", &task.envelope.as_ref().map(|open| open.scopes.join("\n")).unwrap_or_default()),
+        ("until", task.envelope.as_ref().map_or("", |open| &open.expires_at)),
     ])
 }

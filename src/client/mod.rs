@@ -41,6 +41,16 @@ const PING: Duration = Duration::from_secs(20);
 /// … and given up when none comes for so long.
 const PONG: Duration = Duration::from_secs(10);
 
+/// A name for a request that its caller gave none: 32 hexadecimal digits that nobody else makes up.
+#[expect(clippy::disallowed_methods, reason = "a client is a process of its own: nobody hands it entropy")]
+pub fn made_up_key() -> String {
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0; 16];
+    // Without entropy a key could be somebody else's, and this process could make no TLS connection either.
+    ring::rand::SystemRandom::new().fill(&mut bytes).expect("the system gives random bytes");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A channel to the broker at `addr`, `https://HOST:PORT`, with the connection made.
 ///
 /// # Errors

@@ -184,6 +184,15 @@ impl<'a> View<'a> {
         grant.subject.clone().is_some_and(|subject| hits(Target::Subject(subject))).then_some("subject_revoked")
     }
 
+    /// Whether a name that a task bears was cut at this moment or later. What humans were asked for by then, for the
+    /// task itself, is over: it has no sequence, as a grant has.
+    pub fn is_cut_since(&self, task: &Task, asked_at: Timestamp) -> bool {
+        let owner = self.agent(&task.agent).map(|agent| Target::Owner(agent.owner.clone()));
+        let subject = task.subject.clone().map(Target::Subject);
+        let targets = [Some(Target::Agent(task.agent.clone())), owner, subject];
+        targets.into_iter().flatten().filter_map(|target| self.cut(&target)).any(|cut| asked_at <= cut.id.time())
+    }
+
     /// The direct delegations of a grant.
     pub fn children(&self, id: GrantId) -> Vec<&'a Grant> {
         let base = self.base.tree.children(id).map(|grant| self.grant(grant.id).unwrap_or(grant));

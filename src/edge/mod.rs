@@ -1,6 +1,7 @@
 //! gRPC and HTTPS: translate, nothing else. Who may call what is in [`access`], what is decided in `domain`.
 
 pub mod access;
+mod approvals;
 mod audit;
 mod catalogs;
 mod certificates;
@@ -107,6 +108,7 @@ pub fn routes(
         v1::tokens_server::TokensServer<Edge>,
         v1::certificates_server::CertificatesServer<Edge>,
         v1::decisions_server::DecisionsServer<Edge>,
+        v1::approvals_server::ApprovalsServer<Edge>,
         v1::revocations_server::RevocationsServer<Edge>,
         v1::audit_server::AuditServer<Edge>,
         v1::keys_server::KeysServer<Edge>,

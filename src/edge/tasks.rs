@@ -7,7 +7,7 @@ use super::convert::{lifetime, line, task};
 use super::{Edge, open, weights};
 use crate::broker::idempotency;
 use crate::domain::approval::Approval;
-use crate::domain::decide::{EndTask, StartTask, state_of};
+use crate::domain::decide::{EndTask, StartTask};
 use crate::domain::error::Error;
 use crate::domain::name::Line;
 use crate::domain::scope::Scopes;
@@ -57,8 +57,7 @@ impl Tasks for Edge {
 impl Edge {
     /// An approval, with how it stands now.
     pub(super) fn approval(&self, known: &Approval) -> v1::Approval {
-        let now = self.0.ledger().now();
-        weights::approval(known, self.0.ledger().view(|view| state_of(&view, known, now)))
+        weights::approval(&self.0.shown(known))
     }
 
     /// Whom a token proves; without one, nobody.

@@ -1,5 +1,6 @@
 //! What a grant reaches, who decided on it and what was approved, as they go over the wire.
 
+use crate::broker::Shown;
 use crate::domain::approval::{Approval, ApprovalState, Envelope, Vote};
 use crate::domain::decide::Weight;
 use crate::domain::limits::Limits;
@@ -56,7 +57,7 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
 }
 
 /// An approval, with the one line that whoever waits is told.
-pub(super) fn approval(approval: &Approval, state: ApprovalState) -> v1::Approval {
+pub(super) fn approval(Shown { approval, state, missing }: &Shown) -> v1::Approval {
     let prompted = approval.prompted_at();
     let weight = Weight { radius: approval.adds, adds: approval.adds, unions: approval.unions };
     v1::Approval {
@@ -84,23 +85,27 @@ pub(super) fn approval(approval: &Approval, state: ApprovalState) -> v1::Approva
         expires_at: approval.expires_at.to_string(),
         prompted_at: prompted.map_or_else(String::new, |at| at.to_string()),
         asked: approval.asked.iter().map(|(name, _)| name.to_string()).collect(),
-        message: message(approval, state, prompted),
+        message: message(approval, *state, *missing, prompted),
     }
 }
 
-fn message(approval: &Approval, state: ApprovalState, prompted: Option<Timestamp>) -> String {
-    let missing = usize::from(approval.needed).saturating_sub(approval.given.len());
+fn message(approval: &Approval, state: ApprovalState, missing: u8, prompted: Option<Timestamp>) -> String {
+    let end = approval.expires_at;
     match (state, prompted) {
         (ApprovalState::Pending, None) => format!(
-            "needs {} approvals, and {} operators may give one: ask for an approver to be added",
+            "needs {} approvals, and {} operators were found to ask: have an approver added, and ask again",
             approval.needed,
             approval.asked.len()
         ),
         (ApprovalState::Pending, Some(_)) => {
-            format!("waits for {missing} more approvals, until {}", approval.expires_at)
+            let more = if missing == 1 { "one more approval".to_owned() } else { format!("{missing} more approvals") };
+            format!("the operators are asked; it waits for {more}, until {end}")
         }
-        (ApprovalState::Queued, Some(at)) => {
-            format!("queued: the operators have been asked enough; they are asked at {at}")
+        (ApprovalState::Queued, Some(at)) if at < end => {
+            format!("queued: the operators have been asked enough; they are asked at {at}, and it waits until {end}")
+        }
+        (ApprovalState::Queued, _) => {
+            format!("queued: the operators have been asked enough; it ends at {end}, before they are asked again")
         }
         (ApprovalState::Denied, _) => match &approval.denied {
             Some(vote) => format!("denied by {}: {}", vote.by, vote.reason),

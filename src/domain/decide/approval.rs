@@ -4,7 +4,7 @@ use super::grant::life;
 use super::pend::{is_party, is_waiting};
 use super::weigh::{Weight, Wish, ask, may_approve, weigh};
 use super::{Caller, Context, Decide, Decision};
-use crate::domain::agent::{Agent, Operator};
+use crate::domain::agent::{Agent, AgentStatus, Operator};
 use crate::domain::approval::{Approval, ApprovalState, ApprovalStatus, Envelope, Vote};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
@@ -50,6 +50,8 @@ pub struct Voted {
     pub approval: Approval,
     /// How it stands.
     pub state: ApprovalState,
+    /// How many more humans have to approve.
+    pub missing: u8,
 }
 
 impl Decide for Approve {
@@ -76,21 +78,23 @@ impl Decide for Approve {
             scopes: self.narrowed(approval)?,
             ttl: self.ttl,
         };
+        case.is_not_halted()?;
         let left = approval.meet(Some(&vote)).ok_or_else(|| {
             Error::denied("nothing_left", "what the approvals so far and this one have in common is nothing")
                 .on("scope")
         })?;
-        let given = u8::try_from(approval.given.len() + 1).unwrap_or(u8::MAX);
-        let decided = case.still_holds(ctx, &left, given)?;
-        let mut now =
-            Approval { given: approval.given.iter().cloned().chain([vote.clone()]).collect(), ..approval.clone() };
+        let given = case.counted()?.saturating_add(1);
+        let decided = case.still_holds(&left, given)?;
+        let votes = approval.given.iter().cloned().chain([vote.clone()]).collect();
+        let mut now = Approval { given: votes, ..approval.clone() };
         let mut events = vec![Body::ApprovalGiven { id: self.id, grant: approval.grant, vote }];
-        if given >= approval.needed {
-            events.push(case.effect(ctx, left, &now.given, decided));
+        let missing = approval.needed.saturating_sub(given);
+        if missing == 0 {
+            events.push(case.effect(&now, left, given, decided));
             now.status = ApprovalStatus::Approved;
         }
         let state = state_of(&ctx.view, &now, ctx.now);
-        Ok(Decision::new(events, Voted { approval: now, state }))
+        Ok(Decision::new(events, Voted { approval: now, state, missing }))
     }
 }
 
@@ -123,12 +127,14 @@ impl Decide for Deny {
             Vote { by: operator.name.clone(), at: ctx.now, reason: self.reason.clone(), scopes: None, ttl: None };
         let approval = Approval { denied: Some(vote.clone()), status: ApprovalStatus::Denied, ..case.approval.clone() };
         let event = Body::ApprovalDenied { id: self.id, grant: approval.grant, vote };
-        Ok(Decision::new(vec![event], Voted { approval, state: ApprovalState::Denied }))
+        Ok(Decision::new(vec![event], Voted { approval, state: ApprovalState::Denied, missing: 0 }))
     }
 }
 
-/// An approval that may be decided by this operator, with what it is about.
+/// An approval that waits, with what it is about.
 struct Case<'a> {
+    view: View<'a>,
+    now: Timestamp,
     approval: &'a Approval,
     grant: Option<&'a Grant>,
     task: &'a Task,
@@ -137,37 +143,80 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
+    /// The case, if this operator may decide it.
     fn open(ctx: &Context<'a>, id: ApprovalId, operator: &Operator) -> Result<Self, Error> {
         let approval = ctx.view.approval(&id).ok_or_else(|| Error::not_found("approval", id))?;
         let state = state_of(&ctx.view, approval, ctx.now);
         if !matches!(state, ApprovalState::Pending | ApprovalState::Queued) {
-            let reason = if state == ApprovalState::Expired { "approval_expired" } else { "approval_decided" };
+            let reason = match state {
+                ApprovalState::Expired => "approval_expired",
+                ApprovalState::Revoked => "approval_revoked",
+                _ => "approval_decided",
+            };
             return Err(Error::new(Code::Conflict, reason, format!("approval `{id}` is {state}")));
         }
-        let gone = |kind: &str, name: &dyn std::fmt::Display| Error::not_found(kind, name);
-        let task = ctx.view.task(&approval.task).ok_or_else(|| gone("task", &approval.task))?;
-        let agent = |name| ctx.view.agent(name).ok_or_else(|| gone("agent", name));
-        let grant = approval.grant.and_then(|grant| ctx.view.grant(grant));
-        let (holder, requester) = (agent(&approval.holder)?, agent(&approval.requester)?);
-        let asks = if grant.is_some_and(|grant| grant.mode == Mode::Narrowed) { requester } else { holder };
-        let case = Self { approval, grant, task, asks, holder };
+        let case = Self::of(ctx.view, ctx.now, approval)?;
         if is_party(approval, &operator.name) {
             let message =
                 format!("`{}` asks for, holds or is served by `{id}`; another human has to decide", operator.name);
             return Err(Error::denied("own_request", message));
         }
-        let weight = Weight { radius: Figures::default(), adds: approval.adds, unions: approval.unions };
-        if !may_approve(&ctx.view, operator, &case.wish(ctx, &approval.scopes, approval.ttl, 0), &weight)? {
+        if !case.entitles(operator)? {
             let message = format!("operator `{}` may not decide `{id}`", operator.name);
             return Err(Error::denied("not_entitled", message));
         }
         Ok(case)
     }
 
-    fn wish<'b>(&'b self, ctx: &Context<'_>, scopes: &'b Scopes, ttl: Span, approvals: u8) -> Wish<'b> {
+    fn of(view: View<'a>, now: Timestamp, approval: &'a Approval) -> Result<Self, Error> {
+        let task = view.task(&approval.task).ok_or_else(|| Error::not_found("task", approval.task))?;
+        let agent = |name| view.agent(name).ok_or_else(|| Error::not_found("agent", name));
+        let grant = approval.grant.and_then(|grant| view.grant(grant));
+        let (holder, requester) = (agent(&approval.holder)?, agent(&approval.requester)?);
+        let asks = if grant.is_some_and(|grant| grant.mode == Mode::Narrowed) { requester } else { holder };
+        Ok(Self { view, now, approval, grant, task, asks, holder })
+    }
+
+    /// Whether the policies let this operator decide it, by what was shown.
+    fn entitles(&self, operator: &Operator) -> Result<bool, Error> {
+        let approval = self.approval;
+        let weight = Weight { radius: approval.adds, adds: approval.adds, unions: approval.unions };
+        may_approve(&self.view, operator, &self.wish(&approval.scopes, approval.ttl, 0), &weight)
+    }
+
+    /// The votes that count: of operators who are still there and may still decide it. What others took away stays
+    /// taken away.
+    fn counted(&self) -> Result<u8, Error> {
+        let mut counted = 0;
+        for vote in &self.approval.given {
+            let operator = self.view.operator(&vote.by).filter(|operator| !operator.removed);
+            counted += u8::from(operator.map_or(Ok(false), |operator| self.entitles(operator))?);
+        }
+        Ok(counted)
+    }
+
+    /// Nothing is activated for somebody who is halted: what waits can be approved once it goes on.
+    fn is_not_halted(&self) -> Result<(), Error> {
+        let parties = [self.asks, self.holder].map(|agent| (agent.status, format!("agent `{}`", agent.name)));
+        let halted = parties.into_iter().find(|(status, _)| *status == AgentStatus::Suspended).map(|(_, who)| who);
+        let above = || {
+            let parent = self.grant.and_then(|grant| grant.parent)?;
+            let standing = self.view.standing(parent, self.now)?;
+            (standing.state != GrantState::Active).then(|| format!("grant `{}`", standing.link))
+        };
+        match halted.or_else(above) {
+            None => Ok(()),
+            Some(who) => {
+                let message = format!("{who} is suspended; `{}` can be approved once it was resumed", self.approval.id);
+                Err(Error::new(Code::Conflict, "approval_halted", message))
+            }
+        }
+    }
+
+    fn wish<'b>(&'b self, scopes: &'b Scopes, ttl: Span, approvals: u8) -> Wish<'b> {
         let mode = self.grant.map_or(Mode::Root, |grant| grant.mode);
         let carried = self.grant.map_or(0, |grant| grant.approvals);
-        let (expires_at, _) = self.life(ctx, ttl);
+        let (expires_at, _) = self.life(ttl);
         Wish {
             action: if mode == Mode::Narrowed { Action::Delegate } else { Action::Request },
             asks: self.asks,
@@ -175,37 +224,39 @@ impl<'a> Case<'a> {
             task: self.task,
             scopes,
             approvals: approvals.max(carried),
-            ttl: expires_at.since(ctx.now),
+            ttl: expires_at.since(self.now),
             depth: self.grant.map_or(0, |grant| grant.depth),
             mode,
         }
     }
 
-    fn life(&self, ctx: &Context<'_>, ttl: Span) -> (Timestamp, Timestamp) {
-        let parent = self.grant.and_then(|grant| grant.parent).and_then(|parent| ctx.view.grant(parent));
+    fn life(&self, ttl: Span) -> (Timestamp, Timestamp) {
+        let parent = self.grant.and_then(|grant| grant.parent).and_then(|parent| self.view.grant(parent));
         let none = Limits::default();
-        life(ctx.now, ttl, self.grant.map_or(&none, |grant| &grant.limits), parent, self.holder, self.task)
+        life(self.now, ttl, self.grant.map_or(&none, |grant| &grant.limits), parent, self.holder, self.task)
     }
 
     /// Stale if the policies or the catalog have moved in a way that changes the answer, or if it would add more than
     /// was shown. What neighbours did since changes nothing: their unions count as they were shown.
-    fn still_holds(&self, ctx: &Context<'_>, left: &(Scopes, Span), given: u8) -> Result<Decided, Error> {
+    fn still_holds(&self, left: &(Scopes, Span), given: u8) -> Result<Decided, Error> {
         let approval = self.approval;
         let stale = |why: String| {
             let message = format!("approval `{}` is stale: {why}; it has to be asked for again", approval.id);
             Error::new(Code::Conflict, "approval_stale", message)
         };
         let as_if = given.max(approval.needed);
-        let wish = self.wish(ctx, &left.0, left.1, as_if);
-        let now = weigh(&ctx.view, &wish);
+        let wish = self.wish(&left.0, left.1, as_if);
+        let now = weigh(&self.view, &wish);
         if exceeds(&now.adds, &approval.adds) {
-            return Err(stale(format!(
-                "it would add a score of {} and {} was shown",
-                now.adds.score, approval.adds.score
-            )));
+            let score = |figures: &Figures| match figures.unbounded {
+                true => format!("a score of {} and what is not in the catalog", figures.score),
+                false => format!("a score of {}", figures.score),
+            };
+            let (now, shown) = (score(&now.adds), score(&approval.adds));
+            return Err(stale(format!("it would add {now}, and {shown} was shown")));
         }
         let shown = Unions { task: now.unions.task, ..approval.unions };
-        let (outcome, decided) = ask(&ctx.view, &wish, &Weight { unions: shown, ..now })?;
+        let (outcome, decided) = ask(&self.view, &wish, &Weight { unions: shown, ..now })?;
         match outcome {
             Outcome::Allowed(_) => Ok(decided),
             Outcome::Needs(needed, _) => Err(stale(format!("it would need {needed} approvals by now"))),
@@ -213,17 +264,16 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn effect(&self, ctx: &Context<'_>, (scopes, ttl): (Scopes, Span), given: &[Vote], decided: Decided) -> Body {
+    /// What `voted` comes to, with all the approvals that it needs.
+    fn effect(&self, voted: &Approval, (scopes, ttl): (Scopes, Span), approvals: u8, decided: Decided) -> Body {
         let approval = self.approval;
-        let approvals = u8::try_from(given.len()).unwrap_or(u8::MAX);
+        let (expires_at, renewable_until) = self.life(ttl);
         let Some(grant) = self.grant else {
-            let expires_at = ctx.now.plus(ttl).min(self.task.expires_at);
             let envelope = Envelope { approval: approval.id, scopes, approvals, expires_at };
             return Body::EnvelopeOpened { task: self.task.id, agent: self.task.agent.clone(), envelope };
         };
-        let (expires_at, renewable_until) = self.life(ctx, ttl);
         // An approver who says for how long means renewals too.
-        let shortened = given.iter().any(|vote| vote.ttl.is_some());
+        let shortened = voted.given.iter().any(|vote| vote.ttl.is_some());
         Body::GrantActivated(Activation {
             id: grant.id,
             approval: approval.id,
@@ -243,6 +293,21 @@ fn exceeds(now: &Figures, shown: &Figures) -> bool {
     more || now.score > shown.score || (now.unbounded && !shown.unbounded)
 }
 
+/// How many more humans have to approve it; none once it is decided.
+pub fn missing(view: &View<'_>, approval: &Approval, now: Timestamp) -> u8 {
+    if approval.status != ApprovalStatus::Pending {
+        return 0;
+    }
+    // Where nothing can be asked about any more, nobody is going to decide it either.
+    let known = view.approval(&approval.id).and_then(|known| Case::of(*view, now, known).ok());
+    approval.needed.saturating_sub(known.and_then(|case| case.counted().ok()).unwrap_or(0))
+}
+
+/// Whether it can still be decided, now or once it is shown.
+pub(super) fn is_open(view: &View<'_>, approval: &Approval, now: Timestamp) -> bool {
+    is_waiting(approval, now) && matches!(state_of(view, approval, now), ApprovalState::Pending | ApprovalState::Queued)
+}
+
 /// How an approval stands: its own status, time, and what it is for.
 pub fn state_of(view: &View<'_>, approval: &Approval, now: Timestamp) -> ApprovalState {
     match approval.status {
@@ -254,8 +319,14 @@ pub fn state_of(view: &View<'_>, approval: &Approval, now: Timestamp) -> Approva
         return ApprovalState::Expired;
     }
     let stands = match approval.grant {
-        Some(grant) => view.standing(grant, now).is_some_and(|standing| standing.state == GrantState::Pending),
-        None => view.task(&approval.task).is_some_and(|task| view.task_state(task, now) == GrantState::Active),
+        // What is halted above waits on: it may be resumed.
+        Some(grant) => view.standing(grant, now).is_some_and(|standing| !standing.state.is_ended()),
+        None => view.task(&approval.task).is_some_and(|task| {
+            let retired = view.agent(&task.agent).is_none_or(|agent| agent.status == AgentStatus::Retired);
+            view.task_state(task, now) == GrantState::Active
+                && !retired
+                && !view.is_cut_since(task, approval.created_at)
+        }),
     };
     match (stands, approval.prompted_at()) {
         (false, _) => ApprovalState::Revoked,

@@ -204,7 +204,10 @@ impl Shape<'_> {
         let wish = wish(ctx, &grant, self.asks, self.holder, self.task, &scopes);
         let (mut weight, mut outcome, mut decided) = ctx.consider(&wish)?;
         let envelope = self.task.envelope.as_ref().filter(|open| {
-            ctx.now < open.expires_at && self.mode != Mode::Narrowed && open.scopes.first_uncovered(&scopes).is_none()
+            ctx.now < open.expires_at
+                && self.mode != Mode::Narrowed
+                && open.scopes.first_uncovered(&scopes).is_none()
+                && !ctx.view.is_cut_since(self.task, open.approval.time())
         });
         if let (Outcome::Needs(..), Some(envelope)) = (&outcome, envelope) {
             // A human has approved this for the task's purpose, until a moment that the grant does not outlive.
@@ -222,7 +225,7 @@ impl Shape<'_> {
             return Ok((vec![Body::GrantIssued { grant: granted.grant.clone() }], granted));
         };
         granted.grant.status = Status::Pending;
-        let elevated = Elevated { wish: &wish, weight, needed, decided, grant: Some(&granted.grant), ttl };
+        let elevated = Elevated { wish: &wish, weight, needed, decided, grant: Some(&granted.grant) };
         let approval = pend(ctx, elevated)?;
         granted.grant.expires_at = approval.expires_at;
         granted.grant.renewable_until = approval.expires_at;

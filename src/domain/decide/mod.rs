@@ -25,7 +25,7 @@ mod token;
 mod weigh;
 
 pub use agent::{Invite, RegisterAgent, SetAgentStatus};
-pub use approval::{Approve, Deny, Voted, state_of};
+pub use approval::{Approve, Deny, Voted, missing, state_of};
 pub use authority::{ApplyCatalog, ApplyPolicy};
 pub use authorize::{Authorize, Judged, RecordInvocation};
 pub use call::judge_call;

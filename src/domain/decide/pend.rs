@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 
 use super::Context;
-use super::approval::state_of;
+use super::approval::is_open;
 use super::weigh::{Weight, Wish, may_approve};
 use crate::domain::agent::Operator;
-use crate::domain::approval::{
-    APPROVAL_LIFE, Approval, ApprovalState, ApprovalStatus, MOST_ASKED, MOST_KEPT, MOST_WAITING, PROMPTS_PER_HOUR,
-};
+use crate::domain::approval::{APPROVAL_LIFE, Approval, ApprovalStatus, MOST_ASKED, MOST_KEPT, MOST_WAITING, PROMPTS_PER_HOUR};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Grant;
@@ -25,17 +23,13 @@ pub(super) struct Elevated<'a> {
     pub decided: Decided,
     /// The grant that waits; none: an envelope.
     pub grant: Option<&'a Grant>,
-    /// For how long, from the moment of approval.
-    pub ttl: Span,
 }
 
-/// The approval that it needs.
+/// The approval that it needs. It ends no later than what it would hang on: a task, a parent.
 pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Approval, Error> {
-    let Elevated { wish, weight, needed, decided, grant, ttl } = elevated;
-    let requester = match grant.and_then(|grant| grant.parent).and_then(|parent| ctx.view.grant(parent)) {
-        Some(parent) => parent.agent.clone(),
-        None => wish.holder.name.clone(),
-    };
+    let Elevated { wish, weight, needed, decided, grant } = elevated;
+    let parent = grant.and_then(|grant| grant.parent).and_then(|parent| ctx.view.grant(parent));
+    let requester = parent.map_or(&wish.holder.name, |parent| &parent.agent).clone();
     not_too_many(ctx, &requester)?;
     let above = grant.and_then(|grant| grant.parent).into_iter().flat_map(|parent| ctx.view.ancestry(parent));
     let mut chain: Vec<Name> = above.map(|link| link.agent.clone()).collect();
@@ -51,7 +45,7 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
         subject: wish.task.subject.clone(),
         scopes: wish.scopes.clone(),
         audience: grant.map(|grant| grant.audience.clone()),
-        ttl,
+        ttl: wish.ttl,
         needed,
         decided,
         catalog: ctx.view.catalog_version(),
@@ -69,7 +63,8 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
     approval.asked = asked(ctx, &approval, wish, &weight)?;
     // One that is queued has its full time once it is shown.
     let shown = approval.prompted_at().map_or(ctx.now, |at| at.max(ctx.now));
-    approval.expires_at = shown.plus(APPROVAL_LIFE).min(wish.task.expires_at);
+    let end = shown.plus(APPROVAL_LIFE).min(wish.task.expires_at);
+    approval.expires_at = parent.map_or(end, |parent| end.min(parent.expires_at));
     Ok(approval)
 }
 
@@ -78,7 +73,7 @@ fn not_too_many(ctx: &Context<'_>, requester: &Name) -> Result<(), Error> {
     let (mut waiting, mut kept) = (0, 0);
     for approval in ctx.view.approvals().filter(|one| one.requester == *requester) {
         kept += 1;
-        waiting += usize::from(is_waiting(approval, ctx.now));
+        waiting += usize::from(is_open(&ctx.view, approval, ctx.now));
     }
     let message = match (waiting >= MOST_WAITING, kept >= MOST_KEPT) {
         (true, _) => format!("agent `{requester}` has {waiting} approvals waiting; wait until some are decided"),
@@ -146,36 +141,35 @@ fn asked(
     let mut operators: Vec<&Operator> = ctx.view.operators().filter(|operator| !operator.removed).collect();
     operators.sort_by(|one, two| one.name.cmp(&two.name));
     operators.dedup_by(|one, two| one.name == two.name);
-    let (mut asked, mut prompts) = (Vec::new(), prompts(ctx));
+    let prompts = prompts(ctx);
+    let mut asked = Vec::new();
     for operator in operators {
         if asked.len() < MOST_ASKED
             && !is_party(approval, &operator.name)
             && may_approve(&ctx.view, operator, wish, weight)?
         {
-            let theirs = prompts.remove(&operator.name).unwrap_or_default();
-            asked.push((operator.name.clone(), slot(ctx.now, theirs)));
+            let before = prompts.get(&operator.name).map_or(&[][..], Vec::as_slice);
+            asked.push((operator.name.clone(), slot(before, ctx.now)));
         }
     }
     Ok(asked)
 }
 
-/// When each operator was asked, or will be. A prompt that was still to come is free again once nobody waits for it.
+/// When each operator was prompted, or will be: what is over before it was shown has troubled nobody.
 fn prompts<'a>(ctx: &Context<'a>) -> HashMap<&'a Name, Vec<Timestamp>> {
     let mut prompts: HashMap<&Name, Vec<Timestamp>> = HashMap::new();
     for approval in ctx.view.approvals() {
-        let to_come = approval.asked.iter().any(|(_, at)| *at > ctx.now);
-        let stands =
-            to_come && matches!(state_of(&ctx.view, approval, ctx.now), ApprovalState::Pending | ApprovalState::Queued);
-        for (name, at) in approval.asked.iter().filter(|(_, at)| stands || *at <= ctx.now) {
+        let open = is_open(&ctx.view, approval, ctx.now);
+        for (name, at) in approval.asked.iter().filter(|(_, at)| open || *at <= ctx.now) {
             prompts.entry(name).or_default().push(*at);
         }
     }
+    prompts.values_mut().for_each(|times| times.sort_unstable());
     prompts
 }
 
 /// When an operator can be asked once more: no more than so many times within any hour.
-fn slot(now: Timestamp, mut prompts: Vec<Timestamp>) -> Timestamp {
-    prompts.sort_unstable();
-    let nth_last = prompts.len().checked_sub(PROMPTS_PER_HOUR).map(|at| prompts[at]);
+fn slot(before: &[Timestamp], now: Timestamp) -> Timestamp {
+    let nth_last = before.len().checked_sub(PROMPTS_PER_HOUR).map(|at| before[at]);
     nth_last.map_or(now, |at| at.plus(Span::hours(1)).max(now))
 }

@@ -98,13 +98,13 @@ fn envelope(ctx: &mut Context<'_>, agent: &Agent, task: &Task, scopes: &Scopes, 
         task,
         scopes: &scopes,
         approvals: 0,
-        ttl: ttl.min(task.expires_at.since(ctx.now)),
+        ttl: agent.max_ttl.into_iter().fold(ttl.min(task.expires_at.since(ctx.now)), Span::min),
         depth: 0,
         mode: Mode::Root,
     };
     let (weight, outcome, decided) = ctx.consider(&wish)?;
     let needed = if let Outcome::Needs(needed, _) = outcome { needed } else { 1 };
-    pend(ctx, Elevated { wish: &wish, weight, needed, decided, grant: None, ttl })
+    pend(ctx, Elevated { wish: &wish, weight, needed, decided, grant: None })
 }
 
 impl Decide for EndTask {
