@@ -6,7 +6,9 @@ use super::Context;
 use super::approval::is_open;
 use super::weigh::{Weight, Wish, may_approve};
 use crate::domain::agent::Operator;
-use crate::domain::approval::{APPROVAL_LIFE, Approval, ApprovalStatus, MOST_ASKED, MOST_KEPT, MOST_WAITING, PROMPTS_PER_HOUR};
+use crate::domain::approval::{
+    APPROVAL_LIFE, Approval, ApprovalStatus, MOST_ASKED, MOST_KEPT, MOST_WAITING, PROMPTS_PER_HOUR,
+};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Grant;
