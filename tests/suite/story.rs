@@ -21,6 +21,9 @@ fn the_story_does_each_step_and_leaves_nothing_behind() {
     let (acted, refused) = (["planner_acts", "coder_acts"], ["planner_cut", "coder_cut", "nothing_grows_back"]);
     assert!(acted.iter().all(|step| at(step) < at("revoked")) && refused.iter().all(|step| at(step) > at("revoked")));
     assert!(at("widening_refused") > at("delegated") && at("outside_denied") > at("coder_token"));
+    let elevated = ["pending", "shown", "approved", "issued", "used", "cut", "refused"];
+    let elevated: Vec<usize> = elevated.iter().map(|step| at(&format!("elevated_{step}"))).collect();
+    assert!(elevated.is_sorted() && elevated[0] > at("catalog_applied"), "{names:?}");
     let left: Vec<_> = [home.path(), temporary.path()].iter().flat_map(|at| std::fs::read_dir(at).unwrap()).collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::stage::{Said, Stage};
 
 /// What an act made, and what it saw.
-type Act<T> = Result<(T, String)>;
+pub type Act<T> = Result<(T, String)>;
 
 /// A call: tool, action, resource.
-type Call = [&'static str; 3];
+pub type Call = [&'static str; 3];
 
 const PURPOSE: &str = "triage the issues of acme/web";
 const PLANNER_SCOPE: &str = "github:issues.*@repo/acme/*";
@@ -27,6 +27,8 @@ pub const OUTSIDE: Call = ["github", "issues.close", "repo/acme/web"];
 
 /// Who holds what.
 pub struct Cast {
+    /// The task.
+    pub task: String,
     /// Planner's grant, the root.
     pub root: String,
     /// Coder's grant, below it.
@@ -41,6 +43,13 @@ pub struct Cast {
 pub struct Held {
     id: String,
     token: String,
+}
+
+impl Held {
+    /// Whether both are the same token, signed once or twice.
+    pub fn is(&self, other: &Held) -> bool {
+        self.id == other.id
+    }
 }
 
 pub async fn enroll(stage: &Stage, name: &str) -> Act<()> {
@@ -186,11 +195,11 @@ async fn authorize(stage: &Stage, who: &str, held: &Held, [tool, action, resourc
     stage.run(Some(who), &words, &held.token).await
 }
 
-fn held(document: &Value) -> Result<Held> {
+pub fn held(document: &Value) -> Result<Held> {
     Ok(Held { id: text(document, "/id")?.to_owned(), token: text(document, "/token")?.to_owned() })
 }
 
-fn text<'a>(document: &'a Value, pointer: &str) -> Result<&'a str> {
+pub fn text<'a>(document: &'a Value, pointer: &str) -> Result<&'a str> {
     let text = document.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     text.with_context(|| format!("the answer holds no {pointer}"))
 }

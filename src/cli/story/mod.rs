@@ -5,6 +5,7 @@
 //! gone afterwards, however it ends.
 
 mod acts;
+mod elevated;
 mod stage;
 
 use std::time::Instant;
@@ -34,7 +35,7 @@ impl Command {
     /// Tells it. An interrupt ends it like a failed step: the broker is stopped and its directory removed.
     pub async fn run(self, printer: Printer) -> Answer {
         let mut teller = Teller { printer, steps: 0 };
-        teller.say("A throw-away broker, two agents, one cut. Each step is a real process over mTLS.\n");
+        teller.say("A throw-away broker, two agents, two humans. Each step is a real process over mTLS.\n");
         let begun = now();
         let told = tokio::select! {
             told = tell(&mut teller) => told,
@@ -66,6 +67,7 @@ async fn tell(teller: &mut Teller) -> Result<()> {
 async fn scenes(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let cast = gather(teller, stage).await?;
     within(teller, stage, &cast).await?;
+    elevated(teller, stage, &cast).await?;
     teller.picture("before", &acts::tree(stage, &cast.root).await?);
     let title = ("revoked", "an operator revokes the root: one event, and it is over");
     teller.step(title, acts::revoke(stage, &cast.root)).await?;
@@ -85,7 +87,7 @@ async fn gather(teller: &mut Teller, stage: &Stage) -> Result<acts::Cast> {
     let child =
         teller.step(("delegated", "planner delegates a narrower part to coder"), acts::delegate(stage, &root)).await?;
     let coder = teller.step(("coder_token", "coder issues a token of its own"), acts::issue(stage, &child)).await?;
-    Ok(acts::Cast { root, child, planner, coder })
+    Ok(acts::Cast { task, root, child, planner, coder })
 }
 
 /// What the credentials allow, and what they do not.
@@ -99,6 +101,25 @@ async fn within(teller: &mut Teller, stage: &Stage, cast: &acts::Cast) -> Result
     let title = ("stolen_refused", "planner's token is worthless in coder's hands");
     teller.step(title, acts::stolen(stage, "coder", &cast.planner)).await?;
     teller.step(("widening_refused", "a wider delegation is refused"), acts::widen(stage, &cast.root)).await
+}
+
+/// More than an agent may have alone: a human is asked, sees where it leads, and approves less.
+async fn elevated(teller: &mut Teller, stage: &Stage, cast: &acts::Cast) -> Result<()> {
+    let title = ("catalog_applied", "an operator says what there is, and where it leads");
+    teller.step(title, elevated::catalog(stage)).await?;
+    teller.step(("approver_enrolled", "a second human enrolls, to approve"), elevated::approver(stage)).await?;
+    let title = ("elevated_pending", "planner asks for something destructive, and waits");
+    let pending = teller.step(title, elevated::pending(stage, &cast.task)).await?;
+    let title = ("elevated_shown", "ana sees what it would add, and why");
+    teller.step(title, elevated::shown(stage, &pending)).await?;
+    teller.step(("elevated_approved", "she approves, for less time"), elevated::approved(stage, &pending)).await?;
+    let title = ("elevated_issued", "planner resumes, and gets its token");
+    let token = teller.step(title, elevated::issued(stage, &cast.task, &pending)).await?;
+    let title = ("elevated_used", "it is accepted");
+    teller.step(title, acts::allowed(stage, "planner", &token, elevated::ELEVATED)).await?;
+    teller.step(("elevated_cut", "one revoke, and it is over"), elevated::cut(stage, &pending)).await?;
+    let title = ("elevated_refused", "it is refused now");
+    teller.step(title, acts::denied(stage, "planner", &token, elevated::ELEVATED, "grant_revoked")).await
 }
 
 /// Each credential that was accepted before is presented again; nothing grows back.

@@ -86,7 +86,14 @@ impl Stage {
         Ok(Said { exit: output.status.code().unwrap_or(-1), out: last(&output.stdout), error })
     }
 
-    /// Where an agent's identity is.
+    /// A file of the story.
+    pub fn file(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.display().to_string())
+    }
+
+    /// Where an agent's or an operator's identity is.
     pub fn identity(&self, agent: &str) -> PathBuf {
         self.home.path().join("agents").join(agent)
     }
