@@ -68,6 +68,7 @@ fn the_words_of_the_contract_are_taken() {
         "belay --addr https://h:1 --identity d status",
         "belay status --addr https://h:1 --identity d --output json",
         "belay status --output yaml --field checkpoint.size",
+        "belay authorize --token - --tool x --action a --resource r --args @f --destination d:1 --idempotency-key k",
         "belay audit tail --tree grt_x --agent a --kind revoked --actor operator:o --from 7 -o json",
         "belay man --out d",
     ] {

@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod agentdojo;
 mod applied;
 mod architecture;
 mod audit;
@@ -48,6 +49,7 @@ mod heavy;
 mod idempotency;
 mod identity;
 mod init;
+mod invoke;
 mod key_listeners;
 mod keys;
 mod keys_under_load;

@@ -144,7 +144,10 @@ fn forbidden(call: &Call, version: u64, by: &[String], errors: &[String]) -> Str
     let why = match (errors, by) {
         // What a policy says of itself stands behind its name.
         ([error, ..], _) if error.starts_with("policy `") => {
-            format!("{} could not be evaluated", error.split_once("`: ").map_or(error.as_str(), |(id, _)| id))
+            format!(
+                "{} could not be evaluated",
+                error.split_inclusive("`: ").next().unwrap_or(error).trim_end_matches(": ")
+            )
         }
         ([error, ..], _) => error.clone(),
         ([], []) => format!("no policy permits it, with up to {MOST_APPROVALS} approvals"),
