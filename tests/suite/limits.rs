@@ -13,6 +13,7 @@ use belay::domain::scope::{Args, Call, Decimal, Scopes};
 use belay::domain::time::Span;
 use belay::store::Sqlite;
 
+use crate::support::gate::{Gate, queued};
 use crate::support::office::{Office, asked};
 use crate::support::world::Hands;
 
@@ -265,4 +266,42 @@ async fn a_grant_says_what_of_it_was_exercised() {
     let exercised = office.world.ledger.view(|view| view.exercised(grant.id));
     assert_eq!((exercised.calls.len(), exercised.more), (64, true));
     assert!(exercised.calls.iter().all(|call| call.starts_with("bank:pay@a/")), "{exercised:?}");
+}
+
+#[tokio::test]
+async fn a_revoke_in_the_same_batch_comes_before_a_call_that_is_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    let office = Office::open(gate.store(directory.path()), directory.path()).await;
+    let ana = office.world.agent("ana").await;
+    let grant = office.limited(&ana, &["max_calls=9"]).await;
+    let token = office.token(&ana, grant.id).await;
+    assert_eq!(office.code(&ana, &token, "a", "{}").await, "in_scope");
+    let shut = gate.shut();
+    let plug = queued(office.world.task(&ana));
+    gate.wait_for_sequencer();
+    // Allowed from memory a moment ago, and in the queue first.
+    let call = queued(office.code(&ana, &token, "a", "{}"));
+    let target = grant.id.to_string().parse().unwrap();
+    let cut = queued(office.world.submit(&ana, Revoke { target, reason: "testing".parse().unwrap(), dry_run: false }));
+    drop(shut);
+    plug.await;
+    assert_eq!(call.await, "grant_revoked");
+    cut.await.unwrap();
+    assert_eq!(office.world.ledger.view(|view| view.calls_spent(grant.id)), 1);
+}
+
+#[tokio::test]
+async fn a_chain_is_no_longer_and_lasts_no_longer_than_any_of_its_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let office = office(directory.path(), &Hands::new(), 1_000_000).await;
+    let ana = office.world.agent("ana").await;
+    office.world.agent("bob").await;
+    let root = office.limited(&ana, &["max_depth=2", "max_exposure=60000"]).await;
+    let now = office.world.ledger.now();
+    assert_eq!([root.expires_at, root.renewable_until], [now.plus(Span::minutes(1)); 2]);
+    let child = office.handed_on(&ana, root.id, "ana", &["max_depth=9", "max_exposure=600000"], true).await;
+    assert_eq!(child.renewable_until, root.renewable_until);
+    let deeper = office.world.delegate(&ana, child.id, "bob", &["bank:pay@a"]).await.unwrap_err();
+    assert_eq!((deeper.reason, deeper.field), ("depth_limit", Some("parent")));
 }
