@@ -43,7 +43,7 @@ pub struct Applying {
 }
 
 /// The catalog in force.
-pub struct InForce {
+pub struct CatalogText {
     /// Its version and digest.
     pub applied: Applied<Catalog>,
     /// Its text, where it was asked for.
@@ -89,11 +89,11 @@ impl Broker {
     ///
     /// # Errors
     /// Its text is wanted and cannot be read.
-    pub fn catalog(&self, with_text: bool) -> Result<Option<InForce>, Error> {
+    pub fn catalog(&self, with_text: bool) -> Result<Option<CatalogText>, Error> {
         let Some(applied) = self.ledger().view(|view| view.applied_catalog().cloned()) else { return Ok(None) };
         let text = if with_text { self.ledger().blob(applied.digest)? } else { Vec::new() };
         let text = String::from_utf8(text)
             .map_err(|_| Error::new(Code::Internal, "catalog_unread", "the catalog in force is not text"))?;
-        Ok(Some(InForce { applied, text }))
+        Ok(Some(CatalogText { applied, text }))
     }
 }

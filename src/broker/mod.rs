@@ -24,7 +24,7 @@ pub use approval::{Mark, Shown, is_waiting};
 pub use authorize::Authorized;
 pub use bodies::Readers;
 pub use boot::Foundation;
-pub use catalog::{Applying, InForce};
+pub use catalog::{Applying, CatalogText};
 pub use identity::{Issued, OwnIdentity};
 pub use live::Live;
 pub use policy::PolicyFiles;
