@@ -2,34 +2,24 @@
 
 use super::{Asked, Broker};
 use crate::domain::cut::Target;
-use crate::domain::decide::{Belongs, Extent, Survey};
+use crate::domain::decide::{Extent, Survey};
 use crate::domain::error::Error;
-use crate::domain::event::CutCounts;
 use crate::domain::radius::{Figures, Union, Way};
 use crate::domain::scope::Scopes;
-use crate::domain::time::Timestamp;
 
 /// Resources that are listed.
 const LISTED: usize = 1000;
 
 /// What a target reaches, and what is live under it.
 pub struct Surveyed {
-    /// What was meant: of a credential, what it hangs on.
-    pub target: Target,
+    /// What is known of it.
+    pub extent: Extent,
     /// How much it reaches.
     pub figures: Figures,
     /// What, the most sensitive first, a thousand at most.
     pub ways: Vec<Way>,
     /// Resources beyond the thousand.
     pub unlisted: u64,
-    /// What a revoke would end.
-    pub live: CutCounts,
-    /// Grants among it that hang on others of it.
-    pub descendants: u64,
-    /// The latest moment that any of it still works, if nothing is done.
-    pub until: Option<Timestamp>,
-    /// The unions that it belongs to.
-    pub unions: Belongs,
     /// What more scopes would add, and come to.
     pub more: Option<(Figures, Figures)>,
 }
@@ -41,26 +31,21 @@ impl Broker {
     /// There is no such target, or not for this caller.
     pub fn radius(&self, asked: &Asked, target: Target, more: Option<&Scopes>) -> Result<Surveyed, Error> {
         let extent = self.peek(asked, &Survey { target, more: more.cloned() })?;
-        let Extent { target, scopes, catalog, whole, more: of_whole, live, descendants, until, unions } = extent;
-        let reach = catalog.reach_of(&scopes);
-        let ways = catalog.ways_of(&scopes, LISTED);
-        let unlisted = reach.resources.len().saturating_sub(ways.len()) as u64;
+        let Extent { scopes, catalog, .. } = &extent;
+        let reach = catalog.reach_of(scopes);
+        let ways = catalog.ways_of(scopes, LISTED);
         let of_grant = || {
             let more = catalog.reach(more?);
             let mut union = Union::default();
-            union.cover(&catalog, &reach);
-            Some((union.adds(&catalog, &[], &more), union.with(&catalog, &[&more])))
+            union.cover(catalog, &reach);
+            Some((union.adds(catalog, &[], &more), union.with(catalog, &[&more])))
         };
         Ok(Surveyed {
-            target,
-            more: of_whole.or_else(of_grant),
-            figures: whole.unwrap_or_else(|| catalog.figures(&reach)),
+            more: extent.more.or_else(of_grant),
+            figures: extent.whole.unwrap_or_else(|| catalog.figures(&reach)),
+            unlisted: reach.resources.len().saturating_sub(ways.len()) as u64,
             ways,
-            unlisted,
-            live,
-            descendants,
-            until,
-            unions,
+            extent,
         })
     }
 }

@@ -55,6 +55,8 @@ fn document(response: &RadiusResponse) -> Value {
     });
     document["descendants"] = json!(response.descendants);
     document["exposure_until"] = json!(given(&response.exposure_until));
+    document["exercised"] = json!(response.exercised);
+    document["more_exercised"] = json!(response.more_exercised);
     document["by"] = Value::Object(by);
     if let (Some(adds), Some(comes_to)) = (&response.adds, &response.comes_to) {
         document["adds"] = figures(adds);
@@ -79,12 +81,20 @@ fn table(response: &RadiusResponse) -> String {
         "grants {} ({} below others), tokens {}, certificates {}",
         live.grants, response.descendants, live.tokens, live.certificates
     );
+    let exercised = match (response.exercised.is_empty(), response.more_exercised) {
+        (true, _) => "nothing".to_owned(),
+        (false, more) => {
+            let shown = response.exercised.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n");
+            if more || response.exercised.len() > SHOWN { format!("{shown}\n… and others") } else { shown }
+        }
+    };
     let until = given(&response.exposure_until).unwrap_or("nothing is live");
     let mut text = pairs([
         ("target", &response.target),
         ("score", &weighed(&response.figures.unwrap_or_default())),
         ("live", &counts),
         ("until", until),
+        ("exercised", &exercised),
         ("its task", &known(&response.task)),
         ("its agent", &known(&response.agent)),
         ("its owner", &known(&response.owner)),
@@ -129,7 +139,7 @@ mod tests {
     fn a_radius_has_the_keys_that_scripts_read() {
         let response = RadiusResponse { reaches: vec![Reached::default()], ..RadiusResponse::default() };
         let document = document(&response);
-        for key in ["score", "unbounded", "reaches", "live", "exposure_until", "by"] {
+        for key in ["score", "unbounded", "reaches", "live", "exposure_until", "exercised", "by"] {
             assert!(document.get(key).is_some(), "{key}");
         }
         for key in ["resource", "sensitivity", "hops", "via"] {

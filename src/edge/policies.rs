@@ -5,8 +5,8 @@ use tonic::{Request, Response, Status};
 use super::convert::{given, lifetime};
 use super::{Edge, open, weights};
 use crate::domain::applied::Applied;
-use crate::domain::decide::{Explain, Explained, Ruled, Subject};
-use crate::domain::error::{Code, Error};
+use crate::domain::decide::{Explain, ExplainCall, Explained, Ruled, Subject};
+use crate::domain::error::Error;
 use crate::domain::policy;
 use crate::domain::scope::Scopes;
 use crate::domain::time::DEFAULT_GRANT;
@@ -34,8 +34,16 @@ impl Policies for Edge {
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
         let (asked, body) = open(request)?;
-        let command = asks(&body)?;
-        let explained = self.aside(move |broker| broker.peek(&asked, &command)).await??;
+        let explained = match is_call(&body) {
+            true => {
+                let command = call(body)?;
+                self.aside(move |broker| broker.peek(&asked, &command)).await??
+            }
+            false => {
+                let command = asks(&body)?;
+                self.aside(move |broker| broker.peek(&asked, &command)).await??
+            }
+        };
         Ok(Response::new(response(explained)))
     }
 }
@@ -49,14 +57,30 @@ fn policies(applied: &Applied<dyn policy::Policies>, files: Vec<v1::PolicyFile>)
     }
 }
 
-/// A request of an agent, a delegation of a grant, or a call under one: fields of another are refused.
-fn asks(body: &v1::ExplainRequest) -> Result<Explain, Error> {
+/// A request, with or without a task, and a delegation have no tool.
+fn is_call(body: &v1::ExplainRequest) -> bool {
+    let v1::ExplainRequest { tool, action, resource, args, destination, .. } = body;
+    [tool, action, resource, args, destination].iter().any(|part| !part.is_empty())
+}
+
+/// A call under a grant: fields of a request are refused.
+fn call(body: v1::ExplainRequest) -> Result<ExplainCall, Error> {
     let v1::ExplainRequest { agent, scopes, task, grant, to, ttl_ms, tool, action, resource, args, destination } = body;
-    let call = [tool, action, resource, args, destination];
-    if call.iter().any(|part| !part.is_empty()) {
-        let message = "calls are not explained yet: ask `belay authorize` with a credential, which records it";
-        return Err(Error::new(Code::Invalid, "not_built", message).on("tool"));
+    for (field, given) in [("agent", &agent), ("task", &task), ("to", &to)] {
+        if !given.is_empty() {
+            return Err(Error::malformed(field, given, "a call is of its grant"));
+        }
     }
+    if !scopes.is_empty() || ttl_ms != 0 {
+        return Err(Error::malformed("scope", &scopes.join(" "), "a call has the scopes and the time of its grant"));
+    }
+    let asked = v1::AuthorizeRequest { tool, action, resource, args, destination, ..v1::AuthorizeRequest::default() };
+    Ok(ExplainCall { grant: required(&grant, "grant")?, call: super::tokens::call(&asked)? })
+}
+
+/// A request of an agent, or a delegation of a grant.
+fn asks(body: &v1::ExplainRequest) -> Result<Explain, Error> {
+    let v1::ExplainRequest { agent, scopes, task, grant, to, ttl_ms, .. } = body;
     let subject = match (grant.is_empty(), to.is_empty()) {
         (true, true) => Subject::Request { agent: required(agent, "agent")?, task: given(task)? },
         (false, false) => {

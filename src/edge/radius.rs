@@ -6,6 +6,7 @@ use super::weights::figures;
 use super::{Edge, open};
 use crate::broker::Surveyed;
 use crate::domain::cut::Target;
+use crate::domain::decide::Extent;
 use crate::domain::event::CutCounts;
 use crate::domain::radius::Way;
 use crate::domain::scope::Scopes;
@@ -23,17 +24,19 @@ impl Radius for Edge {
 }
 
 fn response(surveyed: &Surveyed) -> v1::RadiusResponse {
-    let CutCounts { grants, tokens, certificates, leases } = surveyed.live;
-    let [task, agent, owner, subject] = surveyed.unions.map(|union| union.as_ref().map(figures));
+    let Extent { target, live, descendants, until, exercised, unions, .. } = &surveyed.extent;
+    let CutCounts { grants, tokens, certificates, leases } = *live;
+    let [task, agent, owner, subject] = unions.map(|union| union.as_ref().map(figures));
     v1::RadiusResponse {
-        target: surveyed.target.to_string(),
+        target: target.to_string(),
         figures: Some(figures(&surveyed.figures)),
         reaches: surveyed.ways.iter().map(reached).collect(),
         unreported: surveyed.unlisted,
         live: Some(v1::Cut { grants, tokens, certificates, leases }),
-        descendants: surveyed.descendants,
-        exposure_until: surveyed.until.map_or_else(String::new, |at| at.to_string()),
-        exercised: Vec::new(),
+        descendants: *descendants,
+        exposure_until: until.map_or_else(String::new, |at| at.to_string()),
+        exercised: exercised.0.iter().cloned().collect(),
+        more_exercised: exercised.1,
         task,
         agent,
         owner,

@@ -71,7 +71,7 @@ impl Decisions for Edge {
 }
 
 /// The call of a request; what is left out is not given.
-fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
+pub(super) fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
     let mut call = Call::parse(&body.tool, &body.action, &body.resource)?;
     if !body.args.is_empty() {
         call = call.with_args(Args::parse(&body.args)?);

@@ -199,6 +199,46 @@ fn what_no_policy_is_asked_about_is_explained_too() {
 }
 
 #[test]
+fn a_call_is_explained_as_it_would_be_decided() {
+    let broker = Broker::start();
+    let invoke = r#"@id("yes") permit (principal is Agent, action, resource is Tool);
+        @id("small") forbid (principal, action == Action::"invoke", resource == Tool::"bank")
+            unless { context.numbers.hasTag("amount")
+                && context.numbers.getTag("amount").lessThanOrEqual(decimal("100.0")) };"#;
+    let good = directory(&broker.home, "good", &[("agents.cedar", invoke), ("operators.cedar", OPERATORS)]);
+    apply(&broker, &good, &[]).ok();
+    let coder = broker.agent("coder");
+    let as_coder = |arguments: &[&str]| broker.run_as(&coder, arguments);
+    let task = as_coder(&["task", "start", "testing"]).ok()["task"]["id"].as_str().unwrap().to_owned();
+    let granted = as_coder(&["grant", "request", "--task", &task, "--scope", "bank:pay@**", "--token"]).ok();
+    let (grant, token) = (granted["grant"]["id"].as_str().unwrap(), granted["token"]["token"].as_str().unwrap());
+    let calls = [
+        (["--tool", "bank", "--action", "pay", "--resource", "a", "--args", r#"{"amount":7}"#], 0, "in_scope"),
+        (["--tool", "bank", "--action", "pay", "--resource", "a", "--args", r#"{"amount":700}"#], 3, "policy_denied"),
+        (["--tool", "bank", "--action", "take", "--resource", "a", "--args", "{}"], 3, "out_of_scope"),
+    ];
+    let size = broker.run(&["status"]).ok()["seq"].clone();
+    for (call, code, reason) in calls {
+        let (explained, answer) = explain(&broker, &[&["--grant", grant], &call[..]].concat());
+        assert_eq!((explained, &answer["reasons"][0]["code"]), (code, &json!(reason)), "{answer}");
+        if reason == "policy_denied" {
+            assert_eq!(answer["policy"], json!({ "version": 2, "policies": ["small"] }));
+        }
+    }
+    assert_eq!(broker.run(&["status"]).ok()["seq"], size, "nothing is recorded");
+    for (call, code, reason) in calls {
+        let decided = as_coder(&[&["authorize", "--token", token], &call[..]].concat());
+        assert_eq!(decided.code, code, "{decided:?}");
+        let document: Value = serde_json::from_str(&decided.stdout).unwrap();
+        assert_eq!(document["reasons"][0]["code"], reason);
+    }
+    let radius = broker.run(&["radius", grant]).ok();
+    assert_eq!(radius["exercised"], json!(["bank:pay@a"]), "what was denied was not exercised");
+    let unknown = ["--grant", "grt_01m826b20gfdtagbpvxzh7napv"];
+    broker.run(&[&["policy", "explain"], &unknown[..], &calls[0].0[..]].concat()).err(5);
+}
+
+#[test]
 fn policies_are_tested_without_a_broker() {
     let home = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {

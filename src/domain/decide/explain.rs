@@ -1,7 +1,8 @@
 //! What a request would be answered, and by which policies: asked by operators, and never recorded.
 
-use super::grant::{bounded, life, not_too_deep, task_is_open, within_ceiling};
-use super::invoke::Reason;
+use super::call::judge_call;
+use super::grant::{bounded, current, life, not_too_deep, task_is_open, within_ceiling};
+use super::invoke::{Attempt, Reason};
 use super::weigh::{Weight, Wish, ask, policies, weigh};
 use super::{Context, Decide, Decision};
 use crate::domain::agent::{Agent, AgentStatus};
@@ -11,7 +12,7 @@ use crate::domain::id::{GrantId, TaskId};
 use crate::domain::limits::Limits;
 use crate::domain::name::Name;
 use crate::domain::policy::{Action, Decided, MOST_APPROVALS, Mode, Outcome, Right};
-use crate::domain::scope::Scopes;
+use crate::domain::scope::{Call, Scopes};
 use crate::domain::time::{DEFAULT_TASK, Span};
 
 /// Asks what an agent would be answered.
@@ -23,6 +24,15 @@ pub struct Explain {
     pub scopes: Scopes,
     /// For how long.
     pub ttl: Span,
+}
+
+/// Asks what a call under a grant would be answered, made by its holder.
+#[derive(Debug)]
+pub struct ExplainCall {
+    /// Under which grant.
+    pub grant: GrantId,
+    /// The call.
+    pub call: Call,
 }
 
 /// Who would ask.
@@ -96,6 +106,25 @@ impl Decide for Explain {
             },
         };
         Ok(Decision::new(Vec::new(), explained))
+    }
+}
+
+impl Decide for ExplainCall {
+    type Answer = Explained;
+    const VERB: &'static str = "policy.explain_call";
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Explained>, Error> {
+        ctx.operator(Right::Ask)?;
+        let unknown = || Error::not_found("grant", self.grant).on("grant");
+        let grant = ctx.view.grant(self.grant).ok_or_else(unknown)?;
+        let verdict = judge_call(&ctx.view, ctx.now, grant, Attempt { call: &self.call, proven: true });
+        let ruled = match (verdict.allowed, verdict.needs) {
+            (true, _) => Ruled::Allow,
+            (false, 0) => Ruled::Deny,
+            (false, needed) => Ruled::StepUp(needed),
+        };
+        let (decided, reasons) = (verdict.decided, verdict.reasons);
+        Ok(Decision::new(Vec::new(), Explained { ruled, decided, weight: current(ctx, grant), reasons }))
     }
 }
 

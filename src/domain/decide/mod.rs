@@ -31,7 +31,7 @@ pub use authorize::{Authorize, Judged, RecordInvocation};
 pub use call::judge_call;
 pub use certificate::{CertificateAnswer, CertificateTerms, IssueCertificate, KeepSigned, Terms};
 pub use change::{RenewGrant, SetGrantStatus};
-pub use explain::{Explain, Explained, Ruled, Subject};
+pub use explain::{Explain, ExplainCall, Explained, Ruled, Subject};
 pub use grant::{Delegate, Granted, RequestGrant};
 pub use identity::{Enroll, Enrolled, RecordOwn, RenewIdentity};
 pub use invoke::{Attempt, Reason, Verdict, judge};

@@ -11,12 +11,16 @@ use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::CutCounts;
 use crate::domain::grant::{Grant, GrantState};
+use crate::domain::id::GrantId;
 use crate::domain::name::Line;
 use crate::domain::policy::{Mode, Right};
 use crate::domain::radius::{Figures, Reach, Unions};
 use crate::domain::reach::Whole;
 use crate::domain::scope::{Scope, Scopes};
 use crate::domain::time::Timestamp;
+
+/// Calls that are listed.
+const MOST_CALLS: usize = 1000;
 
 /// Asks for the radius of a target.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub struct Extent {
     pub descendants: u64,
     /// The latest moment that any of it still works, if nothing is done.
     pub until: Option<Timestamp>,
+    /// Calls that were allowed under it, each once, a thousand at most; and whether there were others.
+    pub exercised: (BTreeSet<String>, bool),
     /// The unions that it belongs to: task, agent, owner and subject.
     pub unions: Belongs,
 }
@@ -136,9 +142,36 @@ impl Survey {
             live,
             descendants: below,
             until,
+            exercised: exercised(ctx, revoke),
             unions: unions(ctx, target),
         }
     }
+}
+
+/// What was done by whoever is counted: of a grant and a task, everything below too.
+fn exercised(ctx: &Context<'_>, revoke: &Revoke) -> (BTreeSet<String>, bool) {
+    let view = &ctx.view;
+    let grants: Vec<GrantId> = match &revoke.target {
+        Target::Owner(owner) => view.grants().filter(|grant| grant.owner == *owner).map(|grant| grant.id).collect(),
+        Target::Subject(subject) => {
+            view.grants().filter(|grant| grant.subject.as_ref() == Some(subject)).map(|grant| grant.id).collect()
+        }
+        Target::Agent(name) => view.held(name),
+        _ => view.descend(revoke.tops(ctx), |_| true).iter().map(|grant| grant.id).collect(),
+    };
+    let (mut calls, mut more) = (BTreeSet::new(), false);
+    for grant in grants {
+        let exercised = view.exercised(grant);
+        more |= exercised.more;
+        for call in exercised.calls {
+            if calls.len() < MOST_CALLS || calls.contains(&call) {
+                calls.insert(call);
+            } else {
+                more = true;
+            }
+        }
+    }
+    (calls, more)
 }
 
 fn of(grant: &Grant) -> impl Iterator<Item = &Scope> {
