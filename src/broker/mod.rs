@@ -27,7 +27,7 @@ pub use boot::Foundation;
 pub use catalog::{Applying, CatalogText};
 pub use identity::{Issued, OwnIdentity};
 pub use live::Live;
-pub use policy::PolicyFiles;
+pub use policy::{PoliciesInForce, PolicyFiles};
 pub use radius::Surveyed;
 pub use read::{EventFilter, Found};
 pub use token::{Checked, SignedToken};

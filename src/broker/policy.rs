@@ -12,6 +12,8 @@ use crate::domain::policy::Policies;
 
 /// Names and texts of the files of a policy set, sorted by name.
 pub type PolicyFiles = Vec<(String, String)>;
+/// A policy set as it was applied, with its files.
+pub type PoliciesInForce = (Applied<dyn Policies>, PolicyFiles);
 
 impl Broker {
     /// Loads a policy set, as if nobody had looked at it before. Takes up to some seconds: not for a thread that others
@@ -49,7 +51,7 @@ impl Broker {
     ///
     /// # Errors
     /// Its files cannot be read.
-    pub fn policies(&self) -> Result<Option<(Applied<dyn Policies>, PolicyFiles)>, Error> {
+    pub fn policies(&self) -> Result<Option<PoliciesInForce>, Error> {
         let Some(applied) = self.ledger().view(|view| view.applied_policies().cloned()) else { return Ok(None) };
         let files = cedar::files_of(&self.ledger().blob(applied.digest)?)?;
         Ok(Some((applied, files)))

@@ -54,7 +54,7 @@ pub enum Command {
     },
     /// Ask what would be answered, and by which policies: exit 0 allows, 3 denies, 4 needs humans; nothing is recorded
     #[command(after_help = EXPLAIN)]
-    Explain(Explain),
+    Explain(Box<Explain>),
 }
 
 /// A policy set to be.
