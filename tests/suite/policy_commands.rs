@@ -20,8 +20,11 @@ const AGENTS: &str = r#"
     when { context.approvals < 2 };
 "#;
 
+/// Names and texts.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 /// A directory of policy files.
-fn directory(home: &Path, name: &str, files: &[(&str, &str)]) -> PathBuf {
+fn directory(home: &Path, name: &str, files: Files<'_>) -> PathBuf {
     let directory = home.join(name);
     std::fs::create_dir_all(&directory).unwrap();
     for (name, text) in files {
@@ -88,7 +91,7 @@ fn policies_with_an_error_change_nothing_and_the_old_ones_decide() {
     let request = r#"principal, action == Action::"request", resource"#;
     let attribute = format!("{OPERATORS}permit ({request}) when {{ context.colour == \"red\" }};");
     let action = format!("{OPERATORS}permit (principal, action == Action::\"borrow\", resource);");
-    let wrong: [(&str, &[(&str, &str)], &str); 6] = [
+    let wrong: [(&str, Files<'_>, &str); 6] = [
         ("none", &[], "no *.cedar file"),
         ("empty", &[("a.cedar", ""), ("b.cedar", "// nothing\n")], "denies everything"),
         ("many", &many, "99.cedar:1: "),
