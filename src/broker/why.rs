@@ -8,7 +8,7 @@ use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::Body;
 use crate::domain::grant::{Grant, Task};
-use crate::domain::id::{CertificateId, GrantId, InvocationId, RevocationId, TaskId, TokenId};
+use crate::domain::id::{ApprovalId, CertificateId, GrantId, InvocationId, RevocationId, TaskId, TokenId};
 use crate::domain::name::Name;
 
 /// Where something comes from.
@@ -32,6 +32,7 @@ enum Subject {
     Certificate(CertificateId),
     Revocation(RevocationId),
     Invocation(InvocationId),
+    Approval(ApprovalId),
 }
 
 impl Subject {
@@ -43,7 +44,8 @@ impl Subject {
             Some(CertificateId::PREFIX) => text.parse().map(Self::Certificate),
             Some(RevocationId::PREFIX) => text.parse().map(Self::Revocation),
             Some(InvocationId::PREFIX) => text.parse().map(Self::Invocation),
-            _ => Err(Error::malformed("id", text, "name a tsk_, grt_, tok_, crt_, rev_ or inv_ id")),
+            Some(ApprovalId::PREFIX) => text.parse().map(Self::Approval),
+            _ => Err(Error::malformed("id", text, "name a tsk_, grt_, tok_, crt_, apr_, rev_ or inv_ id")),
         }
     }
 
@@ -55,6 +57,7 @@ impl Subject {
             Self::Certificate(_) => "certificate",
             Self::Revocation(_) => "revocation",
             Self::Invocation(_) => "invocation",
+            Self::Approval(_) => "approval",
         }
     }
 
@@ -68,6 +71,12 @@ impl Subject {
                 Self::Grant(id),
                 Body::GrantRenewed { id: changed, .. } | Body::GrantStatusChanged { id: changed, .. },
             ) => changed == id,
+            (Self::Grant(id), body) if asks(body).is_some() || matches!(body, Body::GrantActivated(_)) => {
+                body.grant() == Some(*id)
+            }
+            (Self::Approval(id), body) if asks(body).is_some() => asks(body) == Some(*id),
+            (Self::Task(id), Body::EnvelopeOpened { task, .. }) => task == id,
+            (Self::Task(id), Body::ApprovalRequested { approval }) => approval.task == *id && approval.grant.is_none(),
             (Self::Token(id), Body::TokenIssued { token }) => token.id == *id,
             (Self::Certificate(id), Body::CertificateRecorded { certificate, .. }) => certificate.id == *id,
             (Self::Certificate(id), Body::CertificateSigned { id: signed, .. }) => signed == id,
@@ -89,6 +98,17 @@ impl Subject {
     }
 }
 
+/// The approval that an event is about.
+fn asks(body: &Body) -> Option<ApprovalId> {
+    match body {
+        Body::ApprovalRequested { approval } => Some(approval.id),
+        Body::ApprovalGiven { id, .. } | Body::ApprovalDenied { id, .. } => Some(*id),
+        Body::GrantActivated(activation) => Some(activation.approval),
+        Body::EnvelopeOpened { envelope, .. } => Some(envelope.approval),
+        _ => None,
+    }
+}
+
 impl Broker {
     /// Reads the whole log, twice: once for the thing and its chain, once for what touched that chain. Takes as
     /// long as the log is: not for a thread that others wait for.
@@ -98,7 +118,7 @@ impl Broker {
     pub fn why(&self, id: &str) -> Result<Provenance, Error> {
         let subject = Subject::parse(id)?;
         let (mut grants, mut tasks, mut own) = (HashMap::new(), HashMap::new(), Vec::new());
-        let mut grant = None;
+        let (mut grant, mut purpose) = (None, None);
         self.each(|found| {
             match &found.entry.body {
                 Body::GrantIssued { grant } => drop(grants.insert(grant.id, grant.clone())),
@@ -107,6 +127,9 @@ impl Broker {
             }
             if subject.is_in(&found.entry.body) {
                 grant = found.entry.body.grant().or(grant);
+                if let Body::ApprovalRequested { approval } = &found.entry.body {
+                    purpose = Some(approval.task);
+                }
                 own.push(found);
             }
         })?;
@@ -121,7 +144,7 @@ impl Broker {
         chain.reverse();
         let task = match &subject {
             Subject::Task(id) => tasks.remove(id),
-            _ => chain.first().and_then(|grant| tasks.remove(&grant.task)),
+            _ => chain.first().map(|grant| grant.task).or(purpose).and_then(|task| tasks.remove(&task)),
         };
         let known: HashSet<u64> = own.iter().map(|event| event.seq).collect();
         let mut events = own;
@@ -151,6 +174,11 @@ fn touches(body: &Body, chain: &[Grant], task: Option<&Task>) -> bool {
     let holder = |name: &Name| chain.iter().any(|grant| grant.agent == *name);
     match body {
         Body::GrantIssued { grant } => link(&grant.id),
+        Body::GrantActivated(activation) => link(&activation.id),
+        Body::ApprovalRequested { .. } | Body::ApprovalGiven { .. } | Body::ApprovalDenied { .. } => {
+            body.grant().is_some_and(|id| link(&id))
+        }
+        Body::EnvelopeOpened { task: opened, .. } => task.is_some_and(|task| task.id == *opened),
         Body::GrantRenewed { id, .. } | Body::GrantStatusChanged { id, .. } => link(id),
         Body::TaskStarted { task: started } => task.is_some_and(|task| task.id == started.id),
         Body::TaskEnded { id, .. } => task.is_some_and(|task| task.id == *id),

@@ -12,7 +12,7 @@ use crate::wire::v1::{Grant, WhyRequest, WhyResponse};
 /// What to explain.
 #[derive(Debug, Args)]
 pub struct Command {
-    /// A task, grant, token, certificate, revocation or invocation
+    /// A task, grant, token, certificate, approval, revocation or invocation
     id: String,
 }
 

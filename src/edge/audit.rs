@@ -4,7 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{event, given, grant};
 use super::{Edge, open, tail};
-use crate::broker::{EventFilter, Live};
+use crate::broker::{Asked, EventFilter, Live};
 use crate::domain::error::Error;
 use crate::domain::event::Body;
 use crate::domain::grant::{Grant, GrantState};
@@ -63,8 +63,8 @@ impl Audit for Edge {
         let subject = task.and_then(|task| task.subject.as_ref());
         Ok(Response::new(v1::WhyResponse {
             kind: why.kind.to_owned(),
-            id: body.id,
-            state: chain.last().map_or_else(String::new, |link| link.state.clone()),
+            id: body.id.clone(),
+            state: self.told_state(&body.id, chain.last()),
             purpose: task.map_or_else(String::new, |task| task.purpose.to_string()),
             agent: holder.map_or_else(String::new, ToString::to_string),
             subject: subject.map_or_else(String::new, ToString::to_string),
@@ -76,6 +76,13 @@ impl Audit for Edge {
 }
 
 impl Edge {
+    /// How it stands: an approval of its own, as long as it is remembered; anything else as the last of its chain.
+    fn told_state(&self, id: &str, last: Option<&v1::Grant>) -> String {
+        let approval = id.parse().ok().and_then(|id| self.0.approval(&Asked::broker("why"), id).ok());
+        let chain = || last.map_or_else(String::new, |link| link.state.clone());
+        approval.map_or_else(chain, |shown| shown.state.to_string())
+    }
+
     /// A grant as the log made it, with its state of today; one that has left memory is over.
     fn link(&self, known: &Grant) -> v1::Grant {
         let now = self.0.ledger().now();

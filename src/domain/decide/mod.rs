@@ -40,7 +40,7 @@ pub use ledger::{Begin, MarkSnapshot};
 pub use operator::{AddOperator, RemoveOperator};
 pub use revoke::{Effect, EffectState, Revoke, Revoked};
 pub use survey::{Belongs, Extent, Survey};
-pub use task::{EndTask, StartTask};
+pub use task::{EndTask, StartTask, Started};
 pub use token::{IssueToken, TokenAnswer};
 pub use weigh::Weight;
 
