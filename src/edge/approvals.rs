@@ -105,7 +105,9 @@ impl Edge {
         })?;
         let (edge, size) = (self.clone(), self.0.ledger().size());
         let (told, next) = (HashMap::new(), VecDeque::new());
-        let watch = Watch { edge, asked, operator, size, told, next, begun: false, _place: place };
+        let mut watch = Watch { edge, asked, operator, size, told, next, begun: false, _place: place };
+        // From the call on, not from when its answer is first read.
+        watch.look();
         Ok(Box::pin(stream::try_unfold(watch, Watch::next)))
     }
 }

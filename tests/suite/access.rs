@@ -16,6 +16,9 @@ use crate::support::process::Broker;
 /// What every caller below gets from every RPC. A change of the access table shows here, line by line.
 const AGREED: &str = include_str!("access_matrix.txt");
 
+/// Nobody is asked for an approval here: whoever may follow them waits.
+const ASKED_NOTHING: &str = "/belay.v1.Approvals/Watch";
+
 /// Every RPC of the interface, as `/package.Service/Method`: those of the compiled descriptor, and gRPC health.
 fn rpcs() -> Vec<String> {
     let mut rpcs = Vec::new();
@@ -39,7 +42,11 @@ async fn verdict(channel: &Channel, rpc: &str) -> &'static str {
     } else {
         Vec::new()
     };
-    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), raw(channel, rpc, body)).await.unwrap();
+    let patience = std::time::Duration::from_secs(if rpc == ASKED_NOTHING { 1 } else { 5 });
+    let answer = match tokio::time::timeout(patience, raw(channel, rpc, body)).await {
+        Err(_) if rpc == ASKED_NOTHING => return "allow",
+        answer => answer.unwrap(),
+    };
     match answer.as_ref().map_err(tonic::Status::code) {
         Ok(_) | Err(Code::InvalidArgument | Code::NotFound) => "allow",
         Err(Code::Unauthenticated) => "unauth",

@@ -13,6 +13,11 @@
 mod access;
 mod agentdojo;
 mod applied;
+mod approvals;
+mod approvals_asked;
+mod approvals_cli;
+mod approvals_over;
+mod approvals_watch;
 mod architecture;
 mod audit;
 mod bad_certificates;

@@ -10,6 +10,7 @@ pub mod lockstep;
 pub mod memory;
 pub mod model;
 pub mod office;
+pub mod panel;
 pub mod process;
 pub mod production;
 pub mod property;
