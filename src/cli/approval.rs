@@ -147,7 +147,7 @@ fn line(approval: &Approval) -> String {
 
 fn list_table(found: &[Approval]) -> String {
     let row = |one: &Approval| {
-        let adds = one.adds.as_ref().map(|adds| score(adds)).unwrap_or_default();
+        let adds = one.adds.as_ref().map(score).unwrap_or_default();
         let [id, state, holder] = [&one.id, &one.state, &one.holder].map(Clone::clone);
         [id, state, holder, adds, one.expires_at.clone(), one.scopes.join("\n")]
     };

@@ -204,7 +204,7 @@ impl Decided {
 pub enum Outcome {
     /// Allowed as it is.
     Allowed(Vec<String>),
-    /// Allowed once so many humans approve.
+    /// Allowed once so many humans approve, as these policies ask.
     Needs(u8, Vec<String>),
     /// Denied, however many approve; by these policies, or by none, since none permits it.
     Denied(Vec<String>, Vec<String>),
@@ -212,20 +212,24 @@ pub enum Outcome {
 
 /// Asks as it is, and then as if more humans had approved.
 pub fn step_up(policies: &dyn Policies, question: &Question<'_>) -> Outcome {
-    let first = policies.decide(question);
-    if first.allowed {
-        return Outcome::Allowed(first.by);
+    let mut last = policies.decide(question);
+    if last.allowed {
+        return Outcome::Allowed(last.by);
     }
     let mut asked = question.clone();
-    let Object::Tool(facts) = &mut asked.object else { return Outcome::Denied(first.by, first.errors) };
-    let mut last = first;
+    let Object::Tool(facts) = &mut asked.object else { return Outcome::Denied(last.by, last.errors) };
     for approvals in facts.approvals + 1..=MOST_APPROVALS {
+        // What cannot be evaluated is denied, whatever else humans might say to it.
+        if !last.errors.is_empty() {
+            break;
+        }
         if let Object::Tool(facts) = &mut asked.object {
             facts.approvals = approvals;
         }
-        last = policies.decide(&asked);
+        let before = std::mem::replace(&mut last, policies.decide(&asked));
         if last.allowed {
-            return Outcome::Needs(approvals, last.by);
+            // Those that bar it with one human fewer ask for them; where none does, those that let it pass with them.
+            return Outcome::Needs(approvals, if before.by.is_empty() { last.by } else { before.by });
         }
     }
     // What only forbids it without approvals is not why it is denied.
