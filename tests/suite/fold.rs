@@ -25,7 +25,7 @@ fn open(directory: &Path) -> Result<Ledger, Error> {
 }
 
 /// What opening this directory folds to, and the log's size and root.
-fn folded(directory: &Path) -> (Vec<u8>, (u64, belay::merkle::Hash)) {
+pub fn folded(directory: &Path) -> (Vec<u8>, (u64, belay::merkle::Hash)) {
     let ledger = open(directory).unwrap();
     (ledger.fingerprint().unwrap(), ledger.checkpoint())
 }
@@ -40,7 +40,7 @@ fn number(directory: &Path, sql: &str) -> u64 {
 }
 
 /// The same directory, whose head knows of no snapshot: all of its log is folded.
-fn without_snapshot(directory: &Path) -> tempfile::TempDir {
+pub fn without_snapshot(directory: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(directory).unwrap() {
         let file = file.unwrap();

@@ -20,6 +20,7 @@ mod approvals_over;
 mod approvals_watch;
 mod architecture;
 mod audit;
+mod authority_laws;
 mod bad_certificates;
 mod bad_enrolment;
 mod bad_grants;

@@ -1,8 +1,11 @@
 //! What the tests stand on: a ledger whose clock they turn, and the real binary.
 
+pub mod atlas;
 pub mod backend;
+pub mod book;
 pub mod calls;
 pub mod data;
+pub mod elevated;
 pub mod faulty;
 pub mod gate;
 pub mod history;
