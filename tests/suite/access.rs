@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use belay::edge::access::ACCESS;
+use belay::edge::access::{ACCESS, Operators};
 use belay::wire::DESCRIPTOR;
 use belay::wire::v1::{self, TailEventsRequest};
 use prost::Message as _;
@@ -15,9 +15,6 @@ use crate::support::process::Broker;
 
 /// What every caller below gets from every RPC. A change of the access table shows here, line by line.
 const AGREED: &str = include_str!("access_matrix.txt");
-
-/// Nobody is asked for an approval here: whoever may follow them waits.
-const ASKED_NOTHING: &str = "/belay.v1.Approvals/Watch";
 
 /// Every RPC of the interface, as `/package.Service/Method`: those of the compiled descriptor, and gRPC health.
 fn rpcs() -> Vec<String> {
@@ -34,17 +31,30 @@ fn rpcs() -> Vec<String> {
     rpcs
 }
 
-/// What the caller got: `allow` if the table let it through, whatever the handler then said of an empty body.
+/// A body that is decided upon, where the turn says who may: of something that is not there. Else an empty one.
+fn body(rpc: &str) -> Vec<u8> {
+    const GRANT: &str = "grt_01h455vb4pex5vsknk084sn02q";
+    const TASK: &str = "tsk_01h455vb4pex5vsknk084sn02q";
+    let text = |text: &str| text.to_owned();
+    let (name, id, reason) = (text("nobody"), text(GRANT), text("testing"));
+    match rpc.trim_start_matches("/belay.v1.") {
+        // Whoever follows the log from its start has something to read.
+        "Audit/Tail" => TailEventsRequest { after: Some(0), ..Default::default() }.encode_to_vec(),
+        "Agents/Suspend" | "Agents/Resume" => v1::ChangeAgentRequest { name, reason }.encode_to_vec(),
+        "Grants/Suspend" | "Grants/Resume" => v1::ChangeGrantRequest { id, reason }.encode_to_vec(),
+        "Tasks/End" => v1::EndTaskRequest { id: text(TASK), reason }.encode_to_vec(),
+        "Keys/Taint" => v1::TaintKeyRequest { kid: text("nokey"), reason }.encode_to_vec(),
+        "Revocations/Revoke" => v1::RevokeRequest { target: id, reason, dry_run: true }.encode_to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+/// What the caller got: `allow` if it was let through, whatever the handler then said of what it was sent.
 async fn verdict(channel: &Channel, rpc: &str) -> &'static str {
-    // Whoever follows the log from its start has something to read.
-    let body = if rpc.ends_with("/Tail") {
-        TailEventsRequest { after: Some(0), ..Default::default() }.encode_to_vec()
-    } else {
-        Vec::new()
-    };
-    let patience = std::time::Duration::from_secs(if rpc == ASKED_NOTHING { 1 } else { 5 });
-    let answer = match tokio::time::timeout(patience, raw(channel, rpc, body)).await {
-        Err(_) if rpc == ASKED_NOTHING => return "allow",
+    let patience = std::time::Duration::from_secs(if rpc.ends_with("Approvals/Watch") { 1 } else { 5 });
+    let answer = match tokio::time::timeout(patience, raw(channel, rpc, body(rpc))).await {
+        // Nothing waits: whoever may watch goes on watching.
+        Err(_) if rpc.ends_with("Approvals/Watch") => return "allow",
         answer => answer.unwrap(),
     };
     match answer.as_ref().map_err(tonic::Status::code) {
@@ -77,8 +87,8 @@ async fn every_rpc_is_in_the_access_table() {
         let directory = broker.enroll_agent(name).await;
         callers.push((name, broker.channel_as(&directory).await.unwrap()));
     }
-    for role in ["admin", "approver", "responder", "auditor"] {
-        let directory = broker.operator(role, &[role]).await;
+    for role in ["admin", "approver", "responder", "auditor", "break_glass"] {
+        let directory = broker.operator(&role.replace('_', "-"), &[role]).await;
         callers.push((role, broker.channel_as(&directory).await.unwrap()));
     }
     let holder = broker.enroll_agent("holder").await;
@@ -87,7 +97,7 @@ async fn every_rpc_is_in_the_access_table() {
     let certificate = broker.home.join("certificate");
     holder.certified(&grant, &certificate).await;
     callers.push(("holder", broker.channel_as(&certificate).await.unwrap()));
-    let gone = broker.operator("removed", &["admin", "approver", "responder", "auditor"]).await;
+    let gone = broker.operator("removed", &["admin", "approver", "responder", "auditor", "break_glass"]).await;
     callers.push(("removed", broker.channel_as(&gone).await.unwrap()));
 
     // Those who are about to be shut out were let in before, over the same connections.
@@ -105,7 +115,7 @@ async fn every_rpc_is_in_the_access_table() {
     }
     let mut matrix = String::new();
     let mut line = |first: &str, cells: Vec<&str>| {
-        let cells: String = cells.iter().map(|cell| format!(" {cell:<9}")).collect();
+        let cells: String = cells.iter().map(|cell| format!(" {cell:<11}")).collect();
         writeln!(matrix, "{}", format!("{first:<32}{cells}").trim_end()).unwrap();
     };
     line("", callers.iter().map(|(name, _)| *name).collect());
@@ -114,6 +124,63 @@ async fn every_rpc_is_in_the_access_table() {
     }
     let changed: Vec<_> = matrix.lines().zip(AGREED.lines()).filter(|(is, agreed)| is != agreed).collect();
     assert!(matrix == AGREED, "(is, agreed on in access_matrix.txt): {changed:#?}\n{matrix}");
+}
+
+/// Where the turn decides who may, it decides: nobody else's role does it, and nothing of it is kept.
+#[tokio::test]
+async fn what_the_turn_decides_is_refused_to_the_wrong_role_and_leaves_no_trace() {
+    let broker = Broker::start();
+    let holder = Acting::with(&broker, &broker.enroll_agent("holder").await).await;
+    let (grant, token_id, token) = holder.granted().await;
+    let task = holder.task().await;
+    let mut agents = v1::agents_client::AgentsClient::new(broker.channel().await);
+    agents.register(crate::support::calls::registration("other")).await.unwrap();
+    let kid = broker.run(&["keys", "list"]).ok()["keys"][0]["kid"].as_str().unwrap().to_owned();
+    let reason = || "testing".to_owned();
+    let revoke =
+        |target: &str| v1::RevokeRequest { target: target.into(), reason: reason(), dry_run: false }.encode_to_vec();
+    let agent = || v1::ChangeAgentRequest { name: "other".to_owned(), reason: reason() }.encode_to_vec();
+    let halt = || v1::ChangeGrantRequest { id: grant.clone(), reason: reason() }.encode_to_vec();
+    let calls = [
+        ("Agents/Suspend", agent()),
+        ("Agents/Resume", agent()),
+        ("Grants/Suspend", halt()),
+        ("Grants/Resume", halt()),
+        ("Tasks/End", v1::EndTaskRequest { id: task, reason: reason() }.encode_to_vec()),
+        ("Keys/Taint", v1::TaintKeyRequest { kid, reason: reason() }.encode_to_vec()),
+        ("Revocations/Revoke", revoke(&token_id)),
+        ("Revocations/Revoke", revoke(&grant)),
+        ("Revocations/Revoke", revoke("agent:holder")),
+        ("Revocations/Revoke", revoke("owner:team")),
+    ];
+    let decided: Vec<_> = ACCESS.iter().filter(|row| row.operators == Operators::Decided).map(|row| row.rpc).collect();
+    let here = |rpc: &str| calls.iter().any(|(call, _)| rpc.ends_with(call)) || rpc.contains("Approvals/");
+    assert!(decided.iter().all(|rpc| here(rpc)), "{decided:?}");
+    let admin = broker.channel().await;
+    for role in ["approver", "auditor", "break_glass"] {
+        let directory = broker.operator(&role.replace('_', "-"), &[role]).await;
+        let channel = broker.channel_as(&directory).await.unwrap();
+        let before = broker.log_size(&admin).await;
+        for (rpc, body) in &calls {
+            // Who breaks the glass cuts, and halts nothing.
+            if role == "break_glass" && !rpc.ends_with("Suspend") && !rpc.ends_with("Resume") {
+                continue;
+            }
+            let rpc = format!("/belay.v1.{rpc}");
+            let answer = raw(&channel, &rpc, body.clone()).await.map(tonic::Response::new);
+            refused(&format!("{rpc} as {role}"), answer, Code::PermissionDenied, "role", 3);
+        }
+        assert_eq!(broker.log_size(&admin).await, before, "{role}: something was recorded");
+    }
+    assert_eq!(holder.decided(&token).await, "in_scope");
+    // And to a responder it is done.
+    let directory = broker.operator("responder", &["responder"]).await;
+    let channel = broker.channel_as(&directory).await.unwrap();
+    for (rpc, body) in calls {
+        let answer = raw(&channel, &format!("/belay.v1.{rpc}"), body).await;
+        answer.unwrap_or_else(|status| panic!("{rpc} as responder: {status}"));
+    }
+    assert_ne!(holder.decided(&token).await, "in_scope");
 }
 
 #[tokio::test]
