@@ -65,6 +65,7 @@ mod lineage;
 mod live_counts;
 mod log_damage;
 mod metrics;
+mod old_log;
 mod on_behalf_of;
 mod oracle;
 mod panics;
