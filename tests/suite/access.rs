@@ -168,7 +168,7 @@ async fn what_the_turn_decides_is_refused_to_the_wrong_role_and_leaves_no_trace(
             }
             let rpc = format!("/belay.v1.{rpc}");
             let answer = raw(&channel, &rpc, body.clone()).await.map(tonic::Response::new);
-            refused(&format!("{rpc} as {role}"), answer, Code::PermissionDenied, "role", 3);
+            refused(format!("{rpc} as {role}"), answer, Code::PermissionDenied, "role", 3);
         }
         assert_eq!(broker.log_size(&admin).await, before, "{role}: something was recorded");
     }

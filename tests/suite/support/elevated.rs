@@ -304,7 +304,7 @@ impl Elevated {
             let live = |id| view.standing(id, now).is_some_and(|standing| standing.state == GrantState::Active);
             self.grants.iter().filter(|(id, _)| live(*id)).copied().collect()
         });
-        recent(&live, number).filter(|_| number % 8 != 0).or_else(|| recent(&self.grants, number))
+        recent(&live, number).filter(|_| !number.is_multiple_of(8)).or_else(|| recent(&self.grants, number))
     }
 
     async fn cut(&mut self, step: &Step) {
