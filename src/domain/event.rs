@@ -65,6 +65,7 @@ pub struct Idempotency {
 
 /// What happened.
 #[expect(missing_docs, reason = "the fields are records or their ids, documented at their types")]
+#[expect(clippy::large_enum_variant, reason = "there is one event at a time, and it is moved once")]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
 pub enum Body {

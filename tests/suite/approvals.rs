@@ -137,7 +137,7 @@ async fn only_an_entitled_human_decides() {
     remove(&panel, "bea").await;
     panel.refuses(&panel.bea, &approval, "caller_unknown").await;
     // A role that the policies give no right any more.
-    let without = ["agents", "approvals", "radius"].map(|name| policy(name));
+    let without = ["agents", "approvals", "radius"].map(policy);
     panel.world.apply_policies(set(&without)).await;
     panel.refuses(&panel.carl, &approval, "not_entitled").await;
     panel.world.apply_policies(belay::cedar::Set::production().unwrap()).await;
