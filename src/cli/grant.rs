@@ -357,6 +357,7 @@ fn table(grant: &Grant, token: &str) -> String {
         ("state", &grant.state),
         ("because", &grant.reason),
         ("scopes", &grant.scopes.join(", ")),
+        ("limits", &weights::limits_line(grant.limits.as_ref())),
         ("audience", &grant.audience),
         ("until", &grant.expires_at),
         ("token", token),

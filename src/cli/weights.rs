@@ -56,6 +56,17 @@ pub fn limits(limits: &Limits) -> Value {
     }))
 }
 
+/// Limits that are set, for people: that of the chain's length is the same for most.
+pub fn limits_line(limits: Option<&Limits>) -> String {
+    let Some(limits) = limits else { return String::new() };
+    let mut told = Vec::new();
+    told.extend(limits.max_calls.map(|most| format!("{most} calls")));
+    told.extend(limits.max_sum.iter().map(|sum| format!("{} of {} in all", sum.most, sum.argument)));
+    told.extend(limits.max_distinct_resources.map(|most| format!("{most} resources")));
+    told.extend(limits.max_exposure_ms.map(|most| format!("{} s at most", most / 1000)));
+    told.join(", ")
+}
+
 /// Which policies decided.
 pub fn policy(Decided { version, policies }: &Decided) -> Value {
     json!({ "version": version, "policies": policies })
