@@ -173,7 +173,10 @@ pub fn table(approval: &Approval) -> String {
         ("grant", if approval.grant.is_empty() { "none: an envelope of the task" } else { &approval.grant }),
         ("scopes", &approval.scopes.join("\n")),
         ("audience", &approval.audience),
-        ("how long", &duration(approval.ttl_ms)),
+        ("mode", &standing(approval)),
+        ("how long", &how_long(approval)),
+        ("limits", &approval.limits.as_ref().map(weights::limits).map(|limits| limits.to_string()).unwrap_or_default()),
+        ("reaches", &figures(approval.radius.as_ref().and_then(|radius| radius.radius.as_ref()))),
         ("adds", &figures(approval.adds.as_ref())),
         ("task then", &figures(task)),
         ("policies", &policies),
@@ -184,6 +187,19 @@ pub fn table(approval: &Approval) -> String {
         ("until", &approval.expires_at),
         ("digest", &approval.digest),
     ])
+}
+
+fn standing(approval: &Approval) -> String {
+    let Approval { mode, parent, .. } = approval;
+    if parent.is_empty() { mode.clone() } else { format!("{mode}, below {parent}") }
+}
+
+fn how_long(approval: &Approval) -> String {
+    let ttl = duration(approval.ttl_ms);
+    match &*approval.renewable_until {
+        "" => ttl,
+        end => format!("for {ttl}, renewable until {end}"),
+    }
 }
 
 fn said(Vote { by, at, reason, scopes, ttl_ms }: &Vote) -> String {

@@ -6,8 +6,9 @@ use super::agent::words;
 use super::digest::Digest;
 use super::error::Error;
 use super::id::{ApprovalId, GrantId, TaskId};
+use super::limits::Limits;
 use super::name::{Audience, Line, Name};
-use super::policy::Decided;
+use super::policy::{Decided, Mode};
 use super::radius::{Figures, Unions};
 use super::scope::Scopes;
 use super::time::{Span, Timestamp};
@@ -42,6 +43,10 @@ pub struct Approval {
     pub holder: Name,
     /// Holders of the chain above, root first: none of them approves.
     pub chain: Vec<Name>,
+    /// What it hangs below; of a grant that is delegated.
+    pub parent: Option<GrantId>,
+    /// How it stands to that.
+    pub mode: Mode,
     /// On whose behalf: who may not approve either.
     pub subject: Option<Line>,
     /// What is asked for.
@@ -50,12 +55,18 @@ pub struct Approval {
     pub audience: Option<Audience>,
     /// For how long, from the moment of approval.
     pub ttl: Span,
+    /// The latest moment that renewals can lead to, whenever it is approved; of a grant.
+    pub renewable_until: Option<Timestamp>,
+    /// What may be done under it at most; of a grant.
+    pub limits: Limits,
     /// How many humans have to approve.
     pub needed: u8,
     /// The policies that asked for them.
     pub decided: Decided,
     /// The catalog by which the radius was counted.
     pub catalog: u64,
+    /// What it reaches: that by which it is decided who may approve.
+    pub radius: Figures,
     /// What it would add to the task: approved is no more than this.
     pub adds: Figures,
     /// What it comes to with everything else, as shown.

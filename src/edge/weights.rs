@@ -1,6 +1,7 @@
 //! What a grant reaches, who decided on it and what was approved, as they go over the wire.
 
 use crate::broker::Shown;
+use crate::domain::MAX_CHAIN;
 use crate::domain::approval::{Approval, ApprovalState, Envelope, Vote};
 use crate::domain::decide::Weight;
 use crate::domain::limits::Limits;
@@ -59,7 +60,7 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
 /// An approval, with the one line that whoever waits is told.
 pub(super) fn approval(Shown { approval, state, missing }: &Shown) -> v1::Approval {
     let prompted = approval.prompted_at();
-    let weight = Weight { radius: approval.adds, adds: approval.adds, unions: approval.unions };
+    let weight = Weight { radius: approval.radius, adds: approval.adds, unions: approval.unions };
     v1::Approval {
         id: approval.id.to_string(),
         state: state.to_string(),
@@ -86,6 +87,10 @@ pub(super) fn approval(Shown { approval, state, missing }: &Shown) -> v1::Approv
         prompted_at: prompted.map_or_else(String::new, |at| at.to_string()),
         asked: approval.asked.iter().map(|(name, _)| name.to_string()).collect(),
         message: message(approval, *state, *missing, prompted),
+        renewable_until: approval.renewable_until.map_or_else(String::new, |at| at.to_string()),
+        parent: approval.parent.map_or_else(String::new, |id| id.to_string()),
+        mode: approval.grant.map_or_else(String::new, |_| approval.mode.to_string()),
+        limits: (approval.limits != Limits::default()).then(|| limits(&approval.limits, MAX_CHAIN)),
     }
 }
 

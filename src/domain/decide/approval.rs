@@ -180,7 +180,7 @@ impl<'a> Case<'a> {
     /// Whether the policies let this operator decide it, by what was shown.
     fn entitles(&self, operator: &Operator) -> Result<bool, Error> {
         let approval = self.approval;
-        let weight = Weight { radius: approval.adds, adds: approval.adds, unions: approval.unions };
+        let weight = Weight { radius: approval.radius, adds: approval.adds, unions: approval.unions };
         may_approve(&self.view, operator, &self.wish(&approval.scopes, approval.ttl, 0), &weight)
     }
 
@@ -268,6 +268,9 @@ impl<'a> Case<'a> {
     fn effect(&self, voted: &Approval, (scopes, ttl): (Scopes, Span), approvals: u8, decided: Decided) -> Body {
         let approval = self.approval;
         let (expires_at, renewable_until) = self.life(ttl);
+        // No later than was shown, whatever has been changed about the holder since.
+        let shown = approval.renewable_until.unwrap_or(renewable_until);
+        let (expires_at, renewable_until) = (expires_at.min(shown), renewable_until.min(shown));
         let Some(grant) = self.grant else {
             let envelope = Envelope { approval: approval.id, scopes, approvals, expires_at };
             return Body::EnvelopeOpened { task: self.task.id, agent: self.task.agent.clone(), envelope };

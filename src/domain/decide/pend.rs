@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Context;
 use super::approval::is_open;
+use super::grant::life;
 use super::weigh::{Weight, Wish, may_approve};
 use crate::domain::agent::Operator;
 use crate::domain::approval::{
@@ -44,13 +45,18 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
         requester,
         holder: wish.holder.name.clone(),
         chain,
+        parent: parent.map(|parent| parent.id),
+        mode: wish.mode,
         subject: wish.task.subject.clone(),
         scopes: wish.scopes.clone(),
         audience: grant.map(|grant| grant.audience.clone()),
         ttl: wish.ttl,
+        renewable_until: None,
+        limits: grant.map(|grant| grant.limits.clone()).unwrap_or_default(),
         needed,
         decided,
         catalog: ctx.view.catalog_version(),
+        radius: weight.radius,
         adds: weight.adds,
         unions: weight.unions,
         digest: Digest([0; 32]),
@@ -61,12 +67,15 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
         denied: None,
         status: ApprovalStatus::Pending,
     };
-    approval.digest = bound(&approval);
     approval.asked = asked(ctx, &approval, wish, &weight)?;
     // One that is queued has its full time once it is shown.
     let shown = approval.prompted_at().map_or(ctx.now, |at| at.max(ctx.now));
     let end = shown.plus(APPROVAL_LIFE).min(wish.task.expires_at);
     approval.expires_at = parent.map_or(end, |parent| end.min(parent.expires_at));
+    // Approved at the last moment, it would last the longest.
+    let latest = |grant: &Grant| life(approval.expires_at, wish.ttl, &grant.limits, parent, wish.holder, wish.task).1;
+    approval.renewable_until = grant.map(latest);
+    approval.digest = bound(&approval);
     Ok(approval)
 }
 
@@ -100,22 +109,28 @@ fn bound(approval: &Approval) -> Digest {
         requester,
         holder,
         chain,
+        parent,
+        mode,
         subject,
         scopes,
         audience,
         ttl,
+        renewable_until,
+        limits,
         needed,
         decided,
         catalog,
+        radius,
         adds,
         unions,
         created_at,
         ..
     } = approval;
-    let who = (id, grant, task, purpose, requester, holder, chain, subject);
-    let what = (scopes, audience, ttl, needed, decided, catalog, adds, unions, created_at);
+    let who = (id, grant, task, purpose, requester, holder, chain, parent, mode, subject);
+    let what = (scopes, audience, ttl, renewable_until, limits, created_at);
+    let why = (needed, decided, catalog, radius, adds, unions);
     // Records of names, numbers and lists always encode; were one not to, nothing could be approved.
-    Digest::of(&serde_json::to_vec(&(who, what)).unwrap_or_default())
+    Digest::of(&serde_json::to_vec(&(who, what, why)).unwrap_or_default())
 }
 
 /// Who may not approve: whoever asks, holds, or is served.

@@ -1,7 +1,7 @@
 //! Approvals, activations, envelopes, and what was applied: to messages and back.
 
 use super::DecodeError;
-use super::decode::{Decoded, count, digest, maybe, present, scopes as read_scopes, span, text as read, time};
+use super::decode::{Decoded, count, digest, limits, maybe, present, scopes as read_scopes, span, text as read, time};
 use super::encode::{scopes, text};
 use super::pb;
 use crate::domain::applied::Applied;
@@ -54,7 +54,8 @@ impl From<&Approval> for pb::Approval {
         #[rustfmt::skip]
         let Approval {
             id, grant, task, purpose, requester, holder, chain, subject, scopes: wanted, audience, ttl, needed, decided,
-            catalog, adds, unions, digest, asked, created_at, expires_at, given, denied, status,
+            catalog, adds, unions, digest, asked, created_at, expires_at, given, denied, status, renewable_until, parent,
+            mode, limits, radius,
         } = approval;
         debug_assert!(
             given.is_empty() && denied.is_none() && *status == ApprovalStatus::Pending,
@@ -82,6 +83,11 @@ impl From<&Approval> for pb::Approval {
             asked: asked.iter().map(one).collect(),
             created_at: created_at.millis(),
             expires_at: expires_at.millis(),
+            renewable_until: renewable_until.map(Timestamp::millis),
+            parent: parent.as_ref().map(text).unwrap_or_default(),
+            mode: mode.to_string(),
+            limits: limits.texts(),
+            radius: Some((*radius).into()),
         }
     }
 }
@@ -111,6 +117,12 @@ impl TryFrom<pb::Approval> for Approval {
             asked: body.asked.iter().map(one).collect::<Decoded<_>>()?,
             created_at: time(body.created_at),
             expires_at: time(body.expires_at),
+            renewable_until: body.renewable_until.map(time),
+            parent: maybe("approval.parent", (!body.parent.is_empty()).then_some(&*body.parent))?,
+            // Events from before these were bound say none of them.
+            mode: maybe("approval.mode", (!body.mode.is_empty()).then_some(&*body.mode))?.unwrap_or_default(),
+            limits: limits("approval.limits", &body.limits)?,
+            radius: body.radius.or(body.adds).map(Figures::from).unwrap_or_default(),
             given: Vec::new(),
             denied: None,
             status: ApprovalStatus::Pending,

@@ -350,7 +350,7 @@ impl From<pb::Decided> for Decided {
     }
 }
 
-fn limits(field: &'static str, texts: &[String]) -> Decoded<Limits> {
+pub(super) fn limits(field: &'static str, texts: &[String]) -> Decoded<Limits> {
     Limits::parse(texts).map_err(|error| wrong(field, error.message))
 }
 
