@@ -6,6 +6,7 @@ use belay::domain::decide::{
     Approve, Caller, IssueToken, RemoveOperator, RequestGrant, StartTask, TokenAnswer, missing,
 };
 use belay::domain::digest::Digest;
+use belay::domain::policy::Mode;
 use belay::domain::scope::Scopes;
 use belay::domain::time::Span;
 
@@ -171,6 +172,55 @@ async fn only_what_was_shown_is_approved() {
         assert_eq!(panel.world.submit(&panel.bea, wrong).await.unwrap_err().reason, "approval_changed");
     }
     assert_eq!(panel.grant_state(&approval), "pending");
+}
+
+#[tokio::test]
+async fn the_latest_end_and_what_it_hangs_on_are_shown_and_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let panel = Panel::open(directory.path()).await;
+    let eva = panel.world.agent_within("eva", None, Some(Span::minutes(30))).await;
+    let task = panel.world.task_of(&eva, Span::hours(6)).await;
+    let approval = panel.world.submit(&eva, request(task.id, ONE)).await.unwrap().approval.unwrap();
+    let latest = approval.expires_at.plus(Span::minutes(30));
+    assert_eq!((approval.renewable_until, approval.mode, approval.parent), (Some(latest), Mode::Root, None));
+    panel.world.hands.turn(Span::minutes(59));
+    panel.approve(&panel.bea, &approval).await.unwrap();
+    let until = panel.world.ledger.view(|view| view.grant(approval.grant.unwrap()).unwrap().renewable_until);
+    assert_eq!(until, panel.world.ledger.now().plus(Span::minutes(30)));
+    assert!(until <= latest);
+
+    let parent = panel.ask(&["db:read@orders/a"]).await.grant;
+    let below = panel.delegate(parent.id, ONE, true).await.unwrap().approval.unwrap();
+    assert_eq!((below.mode, below.parent), (Mode::Own, Some(parent.id)));
+    assert_eq!(below.renewable_until, Some(parent.renewable_until));
+    let panel = panel.restarted(directory.path()).await;
+    assert_eq!(panel.known(below.id), below);
+}
+
+#[tokio::test]
+async fn who_may_approve_is_asked_with_all_that_it_reaches_and_the_votes_so_far() {
+    let directory = tempfile::tempdir().unwrap();
+    let panel = Panel::open(directory.path()).await;
+    let text = "@id(\"wide\") forbid (principal == Operator::\"bea\", action == Action::\"approve\", resource) \
+        when { context.radius.score >= 4 };\n\
+        @id(\"second\") forbid (principal == Operator::\"dan\", action == Action::\"approve\", resource) \
+        when { context.approvals < 1 };";
+    let mut files = belay::cedar::Set::production().unwrap().files().to_vec();
+    files.push(("more.cedar".to_owned(), text.to_owned()));
+    panel.world.apply_policies(set(&files)).await;
+    let first = panel.wait(ONE).await;
+    panel.approve(&panel.carl, &first).await.unwrap();
+    // It adds nothing any more, and reaches as much as before.
+    let again = panel.wait(ONE).await;
+    assert_eq!((again.adds.score, again.radius.score), (0, 4));
+    panel.refuses(&panel.bea, &again, "not_entitled").await;
+    let two = panel.wait(TWO).await;
+    let asked: Vec<&str> = two.asked.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(asked, ["carl", "dan"]);
+    panel.refuses(&panel.dan, &two, "not_entitled").await;
+    panel.approve(&panel.carl, &two).await.unwrap();
+    panel.approve(&panel.dan, &two).await.unwrap();
+    assert_eq!(panel.grant_state(&two), "active");
 }
 
 #[tokio::test]

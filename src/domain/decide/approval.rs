@@ -161,7 +161,7 @@ impl<'a> Case<'a> {
                 format!("`{}` asks for, holds or is served by `{id}`; another human has to decide", operator.name);
             return Err(Error::denied("own_request", message));
         }
-        if !case.entitles(operator)? {
+        if !case.entitles(operator, case.counted()?)? {
             let message = format!("operator `{}` may not decide `{id}`", operator.name);
             return Err(Error::denied("not_entitled", message));
         }
@@ -177,11 +177,11 @@ impl<'a> Case<'a> {
         Ok(Self { view, now, approval, grant, task, asks, holder })
     }
 
-    /// Whether the policies let this operator decide it, by what was shown.
-    fn entitles(&self, operator: &Operator) -> Result<bool, Error> {
+    /// Whether the policies let this operator decide it, by what was shown, once so many others have approved.
+    fn entitles(&self, operator: &Operator, given: u8) -> Result<bool, Error> {
         let approval = self.approval;
         let weight = Weight { radius: approval.radius, adds: approval.adds, unions: approval.unions };
-        may_approve(&self.view, operator, &self.wish(&approval.scopes, approval.ttl, 0), &weight)
+        may_approve(&self.view, operator, &Wish { approvals: given, ..self.wish(&approval.scopes, approval.ttl, 0) }, &weight)
     }
 
     /// The votes that count: of operators who are still there and may still decide it. What others took away stays
@@ -190,7 +190,7 @@ impl<'a> Case<'a> {
         let mut counted = 0;
         for vote in &self.approval.given {
             let operator = self.view.operator(&vote.by).filter(|operator| !operator.removed);
-            counted += u8::from(operator.map_or(Ok(false), |operator| self.entitles(operator))?);
+            counted += u8::from(operator.map_or(Ok(false), |operator| self.entitles(operator, counted))?);
         }
         Ok(counted)
     }

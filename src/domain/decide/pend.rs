@@ -163,13 +163,29 @@ fn asked(
     for operator in operators {
         if asked.len() < MOST_ASKED
             && !is_party(approval, &operator.name)
-            && may_approve(&ctx.view, operator, wish, weight)?
+            && entitled(ctx, operator, wish, weight, approval.needed)?
         {
             let before = prompts.get(&operator.name).map_or(&[][..], Vec::as_slice);
             asked.push((operator.name.clone(), slot(before, ctx.now)));
         }
     }
     Ok(asked)
+}
+
+/// Whether an operator may approve it, as the first or as a later one.
+fn entitled(
+    ctx: &Context<'_>,
+    operator: &Operator,
+    wish: &Wish<'_>,
+    weight: &Weight,
+    needed: u8,
+) -> Result<bool, Error> {
+    for approvals in 0..needed {
+        if may_approve(&ctx.view, operator, &Wish { approvals, ..*wish }, weight)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// When each operator was prompted, or will be: what is over before it was shown has troubled nobody.
