@@ -237,7 +237,8 @@ impl<'a> Case<'a> {
     }
 
     /// Stale if the policies or the catalog have moved in a way that changes the answer, or if it would add more than
-    /// was shown. What neighbours did since changes nothing: their unions count as they were shown.
+    /// was shown. What neighbours of the same owner did since changes nothing: their union counts as it was shown. What
+    /// the agent and the subject have gained since counts: else two that wait would pass together.
     fn still_holds(&self, left: &(Scopes, Span), given: u8) -> Result<Decided, Error> {
         let approval = self.approval;
         let stale = |why: String| {
@@ -255,8 +256,8 @@ impl<'a> Case<'a> {
             let (now, shown) = (score(&now.adds), score(&approval.adds));
             return Err(stale(format!("it would add {now}, and {shown} was shown")));
         }
-        let shown = Unions { task: now.unions.task, ..approval.unions };
-        let (outcome, decided) = ask(&self.view, &wish, &Weight { unions: shown, ..now })?;
+        let unions = Unions { owner: approval.unions.owner, ..now.unions };
+        let (outcome, decided) = ask(&self.view, &wish, &Weight { unions, ..now })?;
         match outcome {
             Outcome::Allowed(_) => Ok(decided),
             Outcome::Needs(needed, _) => Err(stale(format!("it would need {needed} approvals by now"))),
