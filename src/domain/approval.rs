@@ -109,6 +109,8 @@ pub struct Envelope {
     pub approval: ApprovalId,
     /// What was approved.
     pub scopes: Scopes,
+    /// What it was shown to reach: what reaches more asks again.
+    pub radius: Figures,
     /// How many humans approved.
     pub approvals: u8,
     /// When it ends; no later than the task.

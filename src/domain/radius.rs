@@ -77,6 +77,12 @@ impl Figures {
         self.by[sensitivity as usize] += 1;
     }
 
+    /// Whether it is more than was shown, in all or of any sensitivity.
+    pub fn exceeds(&self, shown: &Self) -> bool {
+        let more = self.by.iter().zip(&shown.by).any(|(now, shown)| now > shown);
+        more || self.score > shown.score || (self.unbounded && !shown.unbounded)
+    }
+
     fn remove(&mut self, sensitivity: Sensitivity) {
         self.score -= sensitivity.weight();
         self.by[sensitivity as usize] -= 1;

@@ -230,6 +230,37 @@ async fn an_envelope_is_approved_once_for_all_that_lies_within() {
 }
 
 #[tokio::test]
+async fn an_envelope_covers_no_more_than_it_was_shown_to_reach() {
+    let directory = tempfile::tempdir().unwrap();
+    let panel = Panel::open(directory.path()).await;
+    let started = panel.envelope(ONE, Span::hours(1)).await;
+    panel.approve(&panel.bea, &started.approval.unwrap()).await.unwrap();
+    let ask = async || panel.world.submit(&panel.ana, request(started.task.id, ONE)).await.unwrap().state.as_str();
+    assert_eq!(ask().await, "active");
+    let edge = "[[edge]]\nfrom = \"db:drop@orders/a\"\nto = \"db:secrets/a\"\n";
+    panel.world.apply_catalog(&format!("{CATALOG}\n{edge}")).await;
+    assert_eq!(ask().await, "pending");
+    panel.world.apply_catalog(CATALOG).await;
+    assert_eq!(ask().await, "active");
+}
+
+#[tokio::test]
+async fn two_that_waited_do_not_pass_together_what_neither_may_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let panel = Panel::open(directory.path()).await;
+    let most = "@id(\"most\") forbid (principal, action == Action::\"request\", resource) \
+        when { context.unions.agent.score > 4 };";
+    let mut files = Set::production().unwrap().files().to_vec();
+    files.push(("most.cedar".to_owned(), most.to_owned()));
+    panel.world.apply_policies(Set::load(&files).unwrap()).await;
+    let other = panel.world.task_of(&panel.ana, Span::hours(6)).await;
+    let one = panel.wait(ONE).await;
+    let two = panel.world.submit(&panel.ana, request(other.id, &["db:drop@orders/b"])).await.unwrap().approval.unwrap();
+    panel.approve(&panel.bea, &one).await.unwrap();
+    panel.refuses(&panel.bea, &two, "approval_stale").await;
+}
+
+#[tokio::test]
 async fn an_envelope_ends_with_the_names_that_it_was_approved_for() {
     let directory = tempfile::tempdir().unwrap();
     let panel = Panel::open(directory.path()).await;

@@ -181,7 +181,12 @@ impl<'a> Case<'a> {
     fn entitles(&self, operator: &Operator, given: u8) -> Result<bool, Error> {
         let approval = self.approval;
         let weight = Weight { radius: approval.radius, adds: approval.adds, unions: approval.unions };
-        may_approve(&self.view, operator, &Wish { approvals: given, ..self.wish(&approval.scopes, approval.ttl, 0) }, &weight)
+        may_approve(
+            &self.view,
+            operator,
+            &Wish { approvals: given, ..self.wish(&approval.scopes, approval.ttl, 0) },
+            &weight,
+        )
     }
 
     /// The votes that count: of operators who are still there and may still decide it. What others took away stays
@@ -248,7 +253,7 @@ impl<'a> Case<'a> {
         let as_if = given.max(approval.needed);
         let wish = self.wish(&left.0, left.1, as_if);
         let now = weigh(&self.view, &wish);
-        if exceeds(&now.adds, &approval.adds) {
+        if now.adds.exceeds(&approval.adds) {
             let score = |figures: &Figures| match figures.unbounded {
                 true => format!("a score of {} and what is not in the catalog", figures.score),
                 false => format!("a score of {}", figures.score),
@@ -273,7 +278,7 @@ impl<'a> Case<'a> {
         let shown = approval.renewable_until.unwrap_or(renewable_until);
         let (expires_at, renewable_until) = (expires_at.min(shown), renewable_until.min(shown));
         let Some(grant) = self.grant else {
-            let envelope = Envelope { approval: approval.id, scopes, approvals, expires_at };
+            let envelope = Envelope { approval: approval.id, scopes, radius: approval.radius, approvals, expires_at };
             return Body::EnvelopeOpened { task: self.task.id, agent: self.task.agent.clone(), envelope };
         };
         // An approver who says for how long means renewals too.
@@ -290,11 +295,6 @@ impl<'a> Case<'a> {
             decided,
         })
     }
-}
-
-fn exceeds(now: &Figures, shown: &Figures) -> bool {
-    let more = now.by.iter().zip(&shown.by).any(|(now, shown)| now > shown);
-    more || now.score > shown.score || (now.unbounded && !shown.unbounded)
 }
 
 /// How many more humans have to approve it; none once it is decided.

@@ -1,7 +1,7 @@
 //! What a request would be answered, and by which policies: asked by operators, and never recorded.
 
 use super::call::judge_call;
-use super::grant::{bounded, current, life, not_too_deep, task_is_open, within_ceiling};
+use super::grant::{bounded, current, envelope, life, not_too_deep, task_is_open, within_ceiling};
 use super::invoke::{Attempt, Reason};
 use super::weigh::{Weight, Wish, ask, policies, weigh};
 use super::{Context, Decide, Decision};
@@ -205,11 +205,8 @@ impl Explain {
         let wish = self.wish(ctx, parties, scopes);
         let weight = weigh(&ctx.view, &wish);
         let (mut outcome, mut decided) = ask(&ctx.view, &wish, &weight)?;
-        let envelope = parties.task.envelope.as_ref().filter(|open| {
-            parties.parent.is_none() && ctx.now < open.expires_at && open.scopes.first_uncovered(scopes).is_none()
-        });
         let mut within = String::new();
-        if let (Outcome::Needs(..), Some(envelope)) = (&outcome, envelope) {
+        if let (Outcome::Needs(..), Some(envelope)) = (&outcome, envelope(ctx, &wish, &weight)) {
             (outcome, decided) = ask(&ctx.view, &Wish { approvals: envelope.approvals, ..wish }, &weight)?;
             within = format!(", within what `{}` approved for the task", envelope.approval);
         }

@@ -6,7 +6,7 @@ use super::weigh::{Weight, Wish, weigh};
 use super::{Context, Decide, Decision, Presenter, key_of_the_past};
 use crate::domain::MAX_CHAIN;
 use crate::domain::agent::{Agent, AgentStatus};
-use crate::domain::approval::Approval;
+use crate::domain::approval::{Approval, Envelope};
 use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::Body;
@@ -203,13 +203,7 @@ impl Shape<'_> {
         let scopes = grant.scopes.clone();
         let wish = wish(ctx, &grant, self.asks, self.holder, self.task, &scopes);
         let (mut weight, mut outcome, mut decided) = ctx.consider(&wish)?;
-        let envelope = self.task.envelope.as_ref().filter(|open| {
-            ctx.now < open.expires_at
-                && self.mode != Mode::Narrowed
-                && open.scopes.first_uncovered(&scopes).is_none()
-                && !ctx.view.is_cut_since(self.task, open.approval.time())
-        });
-        if let (Outcome::Needs(..), Some(envelope)) = (&outcome, envelope) {
+        if let (Outcome::Needs(..), Some(envelope)) = (&outcome, envelope(ctx, &wish, &weight)) {
             // A human has approved this for the task's purpose, until a moment that the grant does not outlive.
             let approved = Wish { approvals: envelope.approvals, ..wish };
             (weight, outcome, decided) = ctx.consider(&approved)?;
@@ -234,6 +228,18 @@ impl Shape<'_> {
         let issued = Body::GrantIssued { grant: granted.grant.clone() };
         Ok((vec![issued, Body::ApprovalRequested { approval }], granted))
     }
+}
+
+/// What humans have approved for the task's purpose, if the wish lies within it: in scopes, in time, and in what they
+/// were shown that it reaches.
+pub(super) fn envelope<'a>(ctx: &Context<'_>, wish: &Wish<'a>, weight: &Weight) -> Option<&'a Envelope> {
+    wish.task.envelope.as_ref().filter(|open| {
+        ctx.now < open.expires_at
+            && wish.mode != Mode::Narrowed
+            && open.scopes.first_uncovered(wish.scopes).is_none()
+            && !weight.radius.exceeds(&open.radius)
+            && !ctx.view.is_cut_since(wish.task, open.approval.time())
+    })
 }
 
 /// A grant as policies are asked about it.

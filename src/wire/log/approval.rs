@@ -188,7 +188,7 @@ pub(super) fn vote(body: &pb::ApprovalVoted) -> Decoded<(ApprovalId, Option<Gran
 }
 
 pub(super) fn opened(task: TaskId, agent: &Name, envelope: &Envelope) -> pb::EnvelopeOpened {
-    let Envelope { approval, scopes: approved, approvals, expires_at } = envelope;
+    let Envelope { approval, scopes: approved, radius, approvals, expires_at } = envelope;
     pb::EnvelopeOpened {
         task: task.to_string(),
         agent: agent.to_string(),
@@ -196,6 +196,7 @@ pub(super) fn opened(task: TaskId, agent: &Name, envelope: &Envelope) -> pb::Env
         scopes: scopes(approved),
         approvals: u32::from(*approvals),
         expires_at: expires_at.millis(),
+        radius: Some((*radius).into()),
     }
 }
 
@@ -203,6 +204,8 @@ pub(super) fn envelope(body: &pb::EnvelopeOpened) -> Decoded<Body> {
     let envelope = Envelope {
         approval: read("envelope_opened.approval", &body.approval)?,
         scopes: read_scopes("envelope_opened.scopes", &body.scopes)?,
+        // One that does not say what it was shown to reach covers only what reaches nothing.
+        radius: body.radius.map(Figures::from).unwrap_or_default(),
         approvals: count("envelope_opened.approvals", body.approvals)?,
         expires_at: time(body.expires_at),
     };

@@ -232,6 +232,7 @@ fn envelope() -> Envelope {
     Envelope {
         approval: id!(ApprovalId, 12),
         scopes: Scopes::parse(&["pg:select@db/**"]).unwrap(),
+        radius: figures(3),
         approvals: 1,
         expires_at: ms(50),
     }
