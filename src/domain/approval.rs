@@ -23,6 +23,8 @@ pub const MOST_WAITING: usize = 64;
 pub const MOST_KEPT: usize = 256;
 /// Prompts to one operator within an hour; what comes on top is queued.
 pub const PROMPTS_PER_HOUR: usize = 20;
+/// Of these, for one requester: no agent keeps an operator from the others.
+pub const PROMPTS_PER_REQUESTER: usize = 5;
 /// Operators who are asked about one approval.
 pub const MOST_ASKED: usize = 64;
 

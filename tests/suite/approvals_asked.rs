@@ -1,7 +1,7 @@
 //! Whom an approval troubles, and how often; and that a restart forgets none of it.
 
 use belay::domain::agent::Role;
-use belay::domain::approval::{ApprovalState, MOST_WAITING, PROMPTS_PER_HOUR};
+use belay::domain::approval::{ApprovalState, MOST_WAITING, PROMPTS_PER_REQUESTER};
 use belay::domain::decide::SetGrantStatus;
 use belay::domain::grant::Status;
 use belay::domain::time::{Span, Timestamp};
@@ -20,8 +20,7 @@ async fn past_the_prompts_of_an_hour_an_approval_is_queued() {
     let directory = tempfile::tempdir().unwrap();
     let panel = Panel::open(directory.path()).await;
     let begun = panel.world.ledger.now();
-    for _ in 0..PROMPTS_PER_HOUR {
-        let approval = panel.wait(ONE).await;
+    for approval in panel.crowd().await {
         assert_eq!((panel.state(approval.id), asked(&approval, "bea")), (ApprovalState::Pending, Some(begun)));
     }
     panel.world.hands.turn(Span::minutes(10));
@@ -49,9 +48,7 @@ async fn past_the_prompts_of_an_hour_an_approval_is_queued() {
 async fn what_nobody_was_shown_leaves_room_for_others() {
     let directory = tempfile::tempdir().unwrap();
     let panel = Panel::open(directory.path()).await;
-    for _ in 0..PROMPTS_PER_HOUR {
-        panel.wait(ONE).await;
-    }
+    panel.crowd().await;
     // An agent that asks and gives back, over and over, does not push the others' turn out of reach.
     let mut first = None;
     for _ in 0..100 {
@@ -62,6 +59,21 @@ async fn what_nobody_was_shown_leaves_room_for_others() {
         let back = SetGrantStatus { id, status: Status::Completed, reason: "testing".parse().unwrap() };
         panel.world.submit(&panel.ana, back).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_much_keeps_no_operator_from_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let panel = Panel::open(directory.path()).await;
+    let now = panel.world.ledger.now();
+    for n in 0..MOST_WAITING {
+        let hours = i64::try_from(n / PROMPTS_PER_REQUESTER).unwrap();
+        let approval = panel.wait(ONE).await;
+        assert_eq!(approval.prompted_at(), Some(now.plus(Span::hours(hours))), "{n}");
+    }
+    let task = panel.world.task(&panel.bob).await;
+    let other = panel.world.submit(&panel.bob, request(task.id, ONE)).await.unwrap().approval.unwrap();
+    assert_eq!((panel.state(other.id), other.prompted_at()), (ApprovalState::Pending, Some(now)));
 }
 
 #[tokio::test]

@@ -63,9 +63,7 @@ impl Desk {
 async fn a_queued_approval_is_told_when_its_time_comes() {
     let directory = tempfile::tempdir().unwrap();
     let desk = Desk::open(directory.path()).await;
-    for _ in 0..PROMPTS_PER_HOUR {
-        desk.panel.wait(ONE).await;
-    }
+    desk.panel.crowd().await;
     let mut told = desk.watch().await.unwrap();
     for _ in 0..PROMPTS_PER_HOUR {
         assert_eq!(next(&mut told).await.1, "pending");

@@ -1,5 +1,6 @@
 //! Asking humans: a durable request, bound to what it will show, to operators who have prompts to spare.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::Context;
@@ -9,6 +10,7 @@ use super::weigh::{Weight, Wish, may_approve};
 use crate::domain::agent::Operator;
 use crate::domain::approval::{
     APPROVAL_LIFE, Approval, ApprovalStatus, MOST_ASKED, MOST_KEPT, MOST_WAITING, PROMPTS_PER_HOUR,
+    PROMPTS_PER_REQUESTER,
 };
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
@@ -158,15 +160,15 @@ fn asked(
     let mut operators: Vec<&Operator> = ctx.view.operators().filter(|operator| !operator.removed).collect();
     operators.sort_by(|one, two| one.name.cmp(&two.name));
     operators.dedup_by(|one, two| one.name == two.name);
-    let prompts = prompts(ctx);
+    let (all, own) = (prompts(ctx, |_| true), prompts(ctx, |one| one.requester == approval.requester));
     let mut asked = Vec::new();
     for operator in operators {
         if asked.len() < MOST_ASKED
             && !is_party(approval, &operator.name)
             && entitled(ctx, operator, wish, weight, approval.needed)?
         {
-            let before = prompts.get(&operator.name).map_or(&[][..], Vec::as_slice);
-            asked.push((operator.name.clone(), slot(before, ctx.now)));
+            let [all, own] = [&all, &own].map(|prompts| prompts.get(&operator.name).map_or(&[][..], Vec::as_slice));
+            asked.push((operator.name.clone(), slot(all, own, ctx.now)));
         }
     }
     Ok(asked)
@@ -189,9 +191,9 @@ fn entitled(
 }
 
 /// When each operator was prompted, or will be: what is over before it was shown has troubled nobody.
-fn prompts<'a>(ctx: &Context<'a>) -> HashMap<&'a Name, Vec<Timestamp>> {
+fn prompts<'a>(ctx: &Context<'a>, whose: impl Fn(&Approval) -> bool) -> HashMap<&'a Name, Vec<Timestamp>> {
     let mut prompts: HashMap<&Name, Vec<Timestamp>> = HashMap::new();
-    for approval in ctx.view.approvals() {
+    for approval in ctx.view.approvals().filter(|one| whose(one)) {
         let open = is_open(&ctx.view, approval, ctx.now);
         for (name, at) in approval.asked.iter().filter(|(_, at)| open || *at <= ctx.now) {
             prompts.entry(name).or_default().push(*at);
@@ -201,8 +203,24 @@ fn prompts<'a>(ctx: &Context<'a>) -> HashMap<&'a Name, Vec<Timestamp>> {
     prompts
 }
 
-/// When an operator can be asked once more: no more than so many times within any hour.
-fn slot(before: &[Timestamp], now: Timestamp) -> Timestamp {
-    let nth_last = before.len().checked_sub(PROMPTS_PER_HOUR).map(|at| before[at]);
-    nth_last.map_or(now, |at| at.plus(Span::hours(1)).max(now))
+/// When an operator can be asked once more: no more than so many times within any hour, in all and for one requester.
+/// What waits for a later hour leaves the room before it to others.
+fn slot(all: &[Timestamp], own: &[Timestamp], now: Timestamp) -> Timestamp {
+    let later = all.iter().map(|at| at.plus(Span::hours(1))).filter(|at| *at > now);
+    let mut free = std::iter::once(now).chain(later);
+    free.find(|at| fits(all, *at, PROMPTS_PER_HOUR) && fits(own, *at, PROMPTS_PER_REQUESTER)).unwrap_or(now)
+}
+
+/// Whether one more at this moment leaves no hour with more than `most`. The others are sorted.
+fn fits(others: &[Timestamp], at: Timestamp, most: usize) -> bool {
+    let place = others.partition_point(|other| *other <= at);
+    let nth = |n: usize| match n.cmp(&place) {
+        Ordering::Less => others[n],
+        Ordering::Equal => at,
+        Ordering::Greater => others[n - 1],
+    };
+    let hours = place.saturating_sub(most)..=place;
+    hours
+        .filter(|first| first + most <= others.len())
+        .all(|first| nth(first + most).since(nth(first)) >= Span::hours(1))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use belay::cedar::Set;
 use belay::domain::agent::Role;
-use belay::domain::approval::{Approval, ApprovalState};
+use belay::domain::approval::{Approval, ApprovalState, PROMPTS_PER_HOUR, PROMPTS_PER_REQUESTER};
 use belay::domain::decide::{
     Approve, Caller, Delegate, Deny, Granted, RequestGrant, StartTask, Started, Voted, state_of,
 };
@@ -101,6 +101,19 @@ impl Panel {
     /// The same, where it has to wait: its approval.
     pub async fn wait(&self, scopes: &[&str]) -> Approval {
         self.ask(scopes).await.approval.expect("it waits for nobody")
+    }
+
+    /// Other agents ask until nobody may be asked any more in this hour: what each asked for.
+    pub async fn crowd(&self) -> Vec<Approval> {
+        let mut asked = Vec::new();
+        for n in 0..PROMPTS_PER_HOUR / PROMPTS_PER_REQUESTER {
+            let agent = self.world.agent(&format!("crowd-{n}")).await;
+            let task = self.world.task_of(&agent, Span::hours(6)).await;
+            for _ in 0..PROMPTS_PER_REQUESTER {
+                asked.extend(self.world.submit(&agent, request(task.id, ONE)).await.unwrap().approval);
+            }
+        }
+        asked
     }
 
     /// Delegates from a grant of `ana`'s to `bob`.
