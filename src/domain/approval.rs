@@ -71,6 +71,8 @@ pub struct Approval {
     pub radius: Figures,
     /// What it would add to the task: approved is no more than this.
     pub adds: Figures,
+    /// SHA-256 over the names of what it would add: as many others are not the same. None: it was not recorded.
+    pub names: Option<Digest>,
     /// What it comes to with everything else, as shown.
     pub unions: Unions,
     /// SHA-256 over everything above: what an approver was shown is what is approved.

@@ -145,12 +145,17 @@ impl Union {
     /// What `reach` adds to this and these. What lies beyond the catalog always counts as added: nobody can say that
     /// it was there before.
     pub fn adds(&self, catalog: &Catalog, extra: &[&Reach], reach: &Reach) -> Figures {
-        let before = |at: &u32| self.contains(*at) || extra.iter().any(|reach| reach.contains(*at));
         let mut figures = Figures { unbounded: reach.unbounded, ..Figures::default() };
-        for at in reach.resources.iter().filter(|at| !before(at)) {
-            figures.add(catalog.sensitivity(*at));
+        for at in self.added(extra, reach) {
+            figures.add(catalog.sensitivity(at));
         }
         figures
+    }
+
+    /// Which resources that is, in order.
+    pub fn added(&self, extra: &[&Reach], reach: &Reach) -> impl Iterator<Item = u32> {
+        let before = |at: &u32| self.contains(*at) || extra.iter().any(|reach| reach.contains(*at));
+        reach.resources.iter().copied().filter(move |at| !before(at))
     }
 
     /// Takes out a reach that was taken in.

@@ -121,6 +121,11 @@ impl<'a> View<'a> {
         self.applied_catalog().map_or(0, |applied| applied.version)
     }
 
+    /// The version of the catalog that counts.
+    pub fn counted_catalog(&self) -> u64 {
+        self.base.tables.catalog.as_ref().map_or(0, |applied| applied.version)
+    }
+
     /// The catalog that was applied last, as its event names it.
     pub fn applied_catalog(&self) -> Option<&'a Applied<Catalog>> {
         self.layers().find_map(|layer| layer.catalog.as_ref()).or(self.base.tables.catalog.as_ref())
@@ -191,6 +196,16 @@ impl<'a> View<'a> {
         let mut all = fresh;
         all.push(reach);
         (adds, union.with(catalog, &all))
+    }
+
+    /// The names of what these would add to a whole, by tool and path.
+    pub fn added(&self, whole: &Whole, reach: &Reach) -> Vec<String> {
+        let catalog = self.catalog();
+        let fresh = self.fresh_reaches(whole);
+        let fresh: Vec<&Reach> = fresh.iter().map(|reach| &***reach).collect();
+        let empty = Union::default();
+        let union = self.base.reaches.unions.get(whole).unwrap_or(&empty);
+        union.added(&fresh, reach).map(|at| catalog.name(at)).collect()
     }
 
     /// What a whole comes to now.

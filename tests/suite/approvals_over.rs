@@ -149,6 +149,12 @@ async fn an_approval_is_stale_once_a_change_alters_the_answer() {
     assert_ne!(secret, CATALOG);
     panel.world.apply_catalog(&secret).await;
     panel.refuses(&panel.bea, &approval, "approval_stale").await;
+    // As many others, as sensitive: by an edge that leads elsewhere.
+    let leads = |to: &str| format!("{CATALOG}\n{}", edge.replace("secrets/a", to));
+    panel.world.apply_catalog(&leads("secrets/a")).await;
+    let led = panel.wait(ONE).await;
+    panel.world.apply_catalog(&leads("secrets/b")).await;
+    panel.refuses(&panel.bea, &led, "approval_stale").await;
     panel
         .world
         .apply_catalog(&format!("{CATALOG}\n[[resource]]\npath = \"db:other/x\"\nsensitivity = \"public\"\n"))

@@ -105,6 +105,11 @@ impl Catalog {
         (self.tools.len(), self.resources.len(), self.edges.len())
     }
 
+    /// `tool:path` of the resource at this place.
+    pub fn name(&self, at: u32) -> String {
+        self.resources.get(at as usize).map(Resource::to_string).unwrap_or_default()
+    }
+
     /// How sensitive the resource at this place is.
     pub fn sensitivity(&self, at: u32) -> Sensitivity {
         self.resources.get(at as usize).map_or(Sensitivity::Restricted, |resource| resource.sensitivity)

@@ -2,7 +2,7 @@
 
 use super::grant::life;
 use super::pend::{is_party, is_waiting};
-use super::weigh::{Weight, Wish, ask, may_approve, weigh};
+use super::weigh::{Weight, Wish, ask, may_approve, names, weigh};
 use super::{Caller, Context, Decide, Decision};
 use crate::domain::agent::{Agent, AgentStatus, Operator};
 use crate::domain::approval::{Approval, ApprovalState, ApprovalStatus, Envelope, Vote};
@@ -260,6 +260,12 @@ impl<'a> Case<'a> {
             };
             let (now, shown) = (score(&now.adds), score(&approval.adds));
             return Err(stale(format!("it would add {now}, and {shown} was shown")));
+        }
+        // By another catalog, as much may be something else.
+        let moved = self.view.counted_catalog() != approval.catalog;
+        let shown = || names(&self.view, &self.wish(&approval.scopes, approval.ttl, as_if));
+        if moved && approval.names.is_some_and(|names| names != shown()) {
+            return Err(stale("it would add other resources than were shown".to_owned()));
         }
         let unions = Unions { owner: approval.unions.owner, ..now.unions };
         let (outcome, decided) = ask(&self.view, &wish, &Weight { unions, ..now })?;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::Context;
 use super::approval::is_open;
 use super::grant::life;
-use super::weigh::{Weight, Wish, may_approve};
+use super::weigh::{Weight, Wish, may_approve, names as names_of};
 use crate::domain::agent::Operator;
 use crate::domain::approval::{
     APPROVAL_LIFE, Approval, ApprovalStatus, MOST_ASKED, MOST_KEPT, MOST_WAITING, PROMPTS_PER_HOUR,
@@ -57,9 +57,10 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
         limits: grant.map(|grant| grant.limits.clone()).unwrap_or_default(),
         needed,
         decided,
-        catalog: ctx.view.catalog_version(),
+        catalog: ctx.view.counted_catalog(),
         radius: weight.radius,
         adds: weight.adds,
+        names: Some(names_of(&ctx.view, wish)),
         unions: weight.unions,
         digest: Digest([0; 32]),
         asked: Vec::new(),
@@ -124,13 +125,14 @@ fn bound(approval: &Approval) -> Digest {
         catalog,
         radius,
         adds,
+        names,
         unions,
         created_at,
         ..
     } = approval;
     let who = (id, grant, task, purpose, requester, holder, chain, parent, mode, subject);
     let what = (scopes, audience, ttl, renewable_until, limits, created_at);
-    let why = (needed, decided, catalog, radius, adds, unions);
+    let why = (needed, decided, catalog, radius, adds, names, unions);
     // Records of names, numbers and lists always encode; were one not to, nothing could be approved.
     Digest::of(&serde_json::to_vec(&(who, what, why)).unwrap_or_default())
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::Context;
 use crate::domain::agent::{Agent, Operator};
+use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Task;
 use crate::domain::policy::{
     Action, Decided, MOST_APPROVALS, Mode, Object, Outcome, Principal, Question, ToolFacts, step_up,
 };
 use crate::domain::radius::{Figures, Reach, Unions};
+use crate::domain::reach::Whole;
 use crate::domain::scope::{Scope, Scopes};
 use crate::domain::time::Span;
 use crate::domain::view::View;
@@ -62,6 +64,12 @@ pub(super) fn weigh(view: &View<'_>, wish: &Wish<'_>) -> Weight {
     let (adds, unions) =
         view.unions(wish.task.id, &wish.holder.name, &wish.holder.owner, wish.task.subject.as_ref(), &reach);
     Weight { radius: view.catalog().figures(&reach), adds, unions }
+}
+
+/// SHA-256 over the names of what a wish would add to its task.
+pub(super) fn names(view: &View<'_>, wish: &Wish<'_>) -> Digest {
+    let added = view.added(&Whole::Task(wish.task.id), &view.reach(wish.scopes));
+    Digest::of(added.join("\n").as_bytes())
 }
 
 /// What the policies say to a wish: the worst over its scopes, and who decided.

@@ -55,7 +55,7 @@ impl From<&Approval> for pb::Approval {
         let Approval {
             id, grant, task, purpose, requester, holder, chain, subject, scopes: wanted, audience, ttl, needed, decided,
             catalog, adds, unions, digest, asked, created_at, expires_at, given, denied, status, renewable_until, parent,
-            mode, limits, radius,
+            mode, limits, radius, names,
         } = approval;
         debug_assert!(
             given.is_empty() && denied.is_none() && *status == ApprovalStatus::Pending,
@@ -88,6 +88,7 @@ impl From<&Approval> for pb::Approval {
             mode: mode.to_string(),
             limits: limits.texts(),
             radius: Some((*radius).into()),
+            names: names.as_ref().map(|names| names.0.into()),
         }
     }
 }
@@ -122,6 +123,7 @@ impl TryFrom<pb::Approval> for Approval {
             // Events from before these were bound say none of them.
             mode: maybe("approval.mode", (!body.mode.is_empty()).then_some(&*body.mode))?.unwrap_or_default(),
             limits: limits("approval.limits", &body.limits)?,
+            names: body.names.as_deref().map(|names| digest("approval.names", names)).transpose()?,
             radius: body.radius.or(body.adds).map(Figures::from).unwrap_or_default(),
             given: Vec::new(),
             denied: None,

@@ -207,6 +207,7 @@ fn approval() -> Approval {
         catalog: 4,
         radius: figures(4),
         adds: figures(5),
+        names: Some(Digest([8; 32])),
         unions,
         digest: Digest([9; 32]),
         asked: vec![(read("root"), ms(11))],
