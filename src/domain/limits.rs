@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use super::name::Line;
 use super::scope::Decimal;
 use super::time::Span;
 
@@ -70,6 +71,10 @@ impl Limits {
                 let name = name.filter(|name| !name.is_empty() && name.len() <= 64).ok_or_else(|| wrong(KEYS))?;
                 let most = Decimal::parse(value).filter(|most| *most >= Decimal::zero());
                 let most = most.ok_or_else(|| wrong("the value is not a number of 0 or more"))?;
+                let fits = self.max_sum.len() < MOST_SUMS && name.parse::<Line>().is_ok();
+                if !fits {
+                    return Err(wrong("at most 16 sums, of arguments whose names are plain text"));
+                }
                 let known = self.max_sum.iter().any(|(other, _)| other == name);
                 self.max_sum.push((name.to_owned(), most));
                 known
@@ -85,6 +90,9 @@ pub struct Charge {
     /// The numbers that some limit adds up, by argument, sorted.
     pub sums: Vec<(String, Decimal)>,
 }
+
+/// Arguments that are added up under one grant.
+const MOST_SUMS: usize = 16;
 
 /// Resources that are told apart under one grant.
 pub const MOST_RESOURCES: u32 = 10_000;
@@ -121,6 +129,16 @@ mod tests {
         let limits = Limits::parse(&texts).unwrap();
         assert_eq!(limits.texts(), texts);
         assert!(limits.count_calls() && !Limits::parse(&["max_depth=1", "max_exposure=1"]).unwrap().count_calls());
+    }
+
+    #[test]
+    fn at_most_sixteen_sums_are_kept_of_arguments_that_can_be_read() {
+        let sums = |count: usize| (0..count).map(|at| format!("max_sum(a{at})=1")).collect::<Vec<_>>();
+        assert_eq!(Limits::parse(&sums(16)).unwrap().max_sum.len(), 16);
+        assert!(Limits::parse(&sums(17)).is_err());
+        for unseen in ["a\u{202e}b", "a\nb", "a\u{200b}", " a"] {
+            assert!(Limits::parse(&[format!("max_sum({unseen})=1")]).is_err(), "{unseen:?}");
+        }
     }
 
     #[test]
