@@ -7,6 +7,9 @@ pub struct Glob(String);
 /// Characters of a pattern: with those of a text they bound the work of one match.
 const LONGEST: usize = 256;
 
+/// Characters of a text that is looked at.
+const LONGEST_TEXT: usize = 4096;
+
 impl Glob {
     /// Reads a pattern.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
@@ -36,9 +39,10 @@ impl Glob {
         &self.0
     }
 
-    /// Whether the pattern means this text.
+    /// Whether the pattern means this text. One of more than 4,096 characters it never does, not even as `*`: a call
+    /// must not be able to keep a decision busy, and what is refused is never more than what is covered.
     pub fn allows(&self, text: &str) -> bool {
-        self.runs(text, |ours, theirs| ours == '?' || ours == theirs)
+        text.chars().nth(LONGEST_TEXT).is_none() && self.runs(text, |ours, theirs| ours == '?' || ours == theirs)
     }
 
     /// Whether every text of `child` is one of this pattern's: a `*` of the child lies only under a `*` here.
@@ -103,6 +107,14 @@ mod tests {
         }
         assert_eq!(glob("a*?*?b**").as_str(), "a??*b*");
         assert!(Glob::parse("a\\*").is_err() && Glob::parse(&"a".repeat(257)).is_err());
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_meant_by_no_pattern() {
+        for pattern in ["*", "a*", "*a?a*a"] {
+            assert!(glob(pattern).allows(&"a".repeat(4096)), "{pattern}");
+            assert!(!glob(pattern).allows(&"a".repeat(4097)), "{pattern}");
+        }
     }
 
     #[test]
