@@ -104,7 +104,9 @@ impl Edge {
     ) -> Answer<v1::GrantResponse> {
         let (asked, body) = open(request)?;
         let command = SetGrantStatus { id: body.id.parse()?, status, reason: line(&body.reason, "reason")? };
-        self.granted(self.0.submit(&asked, command).await?)
+        let mut answer = self.granted(self.0.submit(&asked, command).await?)?;
+        answer.get_mut().radius = None;
+        Ok(answer)
     }
 
     fn granted(&self, granted: Granted) -> Answer<v1::GrantResponse> {

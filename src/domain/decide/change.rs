@@ -1,7 +1,7 @@
 //! Grants that are there: renewed, halted, given back.
 
 use super::grant::{Granted, current, wish};
-use super::weigh::weigh;
+use super::weigh::{Weight, weigh};
 use super::{Caller, Context, Decide, Decision};
 use crate::domain::agent::AgentStatus;
 use crate::domain::error::Error;
@@ -21,7 +21,7 @@ pub struct RenewGrant {
     pub ttl: Span,
 }
 
-/// Suspends, resumes or completes a grant.
+/// Suspends, resumes or completes a grant. What it reaches is not said: nothing that is urgent waits for a count.
 #[derive(Debug)]
 pub struct SetGrantStatus {
     /// Which.
@@ -125,7 +125,7 @@ impl Decide for SetGrantStatus {
         }
         let changed = Grant { status: self.status, ..grant.clone() };
         if standing.is_ended() || grant.status == self.status {
-            return Ok(Decision::new(Vec::new(), Granted::of(grant.clone(), standing, current(ctx, grant))));
+            return Ok(Decision::new(Vec::new(), Granted::of(grant.clone(), standing, Weight::default())));
         }
         let event = Body::GrantStatusChanged {
             id: grant.id,
@@ -135,7 +135,7 @@ impl Decide for SetGrantStatus {
             reason: self.reason.clone(),
         };
         let state = after(ctx, &changed);
-        Ok(Decision::new(vec![event], Granted::of(changed, state, current(ctx, grant))))
+        Ok(Decision::new(vec![event], Granted::of(changed, state, Weight::default())))
     }
 }
 
