@@ -38,7 +38,8 @@ impl Broker {
             let more = catalog.reach(more?);
             let mut union = Union::default();
             union.cover(catalog, &reach);
-            Some((union.adds(catalog, &[], &more), union.with(catalog, &[&more])))
+            let adds = union.more(catalog, &[], &more).figures();
+            Some((adds, union.figures().plus(adds)))
         };
         Ok(Surveyed {
             more: extent.more.or_else(of_grant),

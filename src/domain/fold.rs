@@ -154,7 +154,7 @@ fn issued(view: &View<'_>, grant: Grant, delta: &mut Delta) {
         if !fresh.is_empty() {
             delta.granted.insert(grant.task, fresh);
         }
-        delta.reaches.insert(grant.id, view.reach_of_scopes(&grant));
+        delta.reaches = view.made_active(&grant);
     }
     delta.grants.insert(grant.id, grant);
 }

@@ -63,7 +63,72 @@ pub struct Union {
     unbounded: u32,
 }
 
+/// What is new to a [`Union`], each resource once. Of reaches that outlive it: it knows them again by where they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct More {
+    places: Places,
+    figures: Figures,
+    of: HashSet<usize>,
+}
+
+/// A set of resources, one bit each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Places(Vec<u64>);
+
+impl Places {
+    fn contains(&self, at: u32) -> bool {
+        self.0.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    fn insert(&mut self, at: u32) {
+        let word = at as usize / 64;
+        self.0.resize(self.0.len().max(word + 1), 0);
+        self.0[word] |= 1 << (at % 64);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.0.resize(self.0.len().max(other.0.len()), 0);
+        self.0.iter_mut().zip(&other.0).for_each(|(ours, theirs)| *ours |= theirs);
+    }
+}
+
+impl More {
+    /// Nothing but that this reach is in it.
+    pub fn of(reach: &Reach) -> Self {
+        let figures = Figures { unbounded: reach.unbounded, ..Figures::default() };
+        Self { places: Places::default(), figures, of: HashSet::from([reach.address()]) }
+    }
+
+    /// What is new, in order.
+    pub fn resources(&self) -> impl Iterator<Item = u32> {
+        (0..)
+            .zip(&self.places.0)
+            .flat_map(|(word, bits)| (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| 64 * word + bit))
+    }
+
+    /// How much is new.
+    pub fn figures(&self) -> Figures {
+        self.figures
+    }
+
+    /// Adds what was found to be new over this.
+    pub fn merge(&mut self, later: &Self) {
+        self.places.merge(&later.places);
+        self.figures = self.figures.plus(later.figures);
+        self.of.extend(&later.of);
+    }
+
+    fn holds(&self, reach: &Reach) -> bool {
+        self.of.contains(&reach.address())
+    }
+}
+
 impl Reach {
+    /// Where it is: equal scopes share one reach, which then has to be looked at once.
+    pub(super) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Whether it reaches this resource.
     pub fn contains(&self, resource: u32) -> bool {
         self.resources.binary_search(&resource).is_ok()
@@ -81,6 +146,12 @@ impl Figures {
     pub fn exceeds(&self, shown: &Self) -> bool {
         let more = self.by.iter().zip(&shown.by).any(|(now, shown)| now > shown);
         more || self.score > shown.score || (self.unbounded && !shown.unbounded)
+    }
+
+    /// Both together; no resource is in both.
+    pub fn plus(self, other: Self) -> Self {
+        let by = std::array::from_fn(|at| self.by[at] + other.by[at]);
+        Self { score: self.score + other.score, by, unbounded: self.unbounded | other.unbounded }
     }
 
     fn remove(&mut self, sensitivity: Sensitivity) {
@@ -129,33 +200,20 @@ impl Union {
         self.figures.unbounded = self.unbounded > 0;
     }
 
-    /// What it would come to with these as well.
-    pub fn with(&self, catalog: &Catalog, extra: &[&Reach]) -> Figures {
-        let mut figures = self.figures;
-        let mut seen = HashSet::new();
-        for at in extra.iter().flat_map(|reach| &reach.resources) {
-            if !self.contains(*at) && seen.insert(*at) {
-                figures.add(catalog.sensitivity(*at));
+    /// What `reach` adds to this and to what was found before to be added. What lies beyond the catalog always counts
+    /// as added: nobody can say that it was there before.
+    pub fn more(&self, catalog: &Catalog, before: &[&More], reach: &Reach) -> More {
+        let mut more = More::of(reach);
+        if before.iter().any(|before| before.holds(reach)) {
+            return more;
+        }
+        for at in &reach.resources {
+            if !self.contains(*at) && !before.iter().any(|before| before.places.contains(*at)) {
+                more.places.insert(*at);
+                more.figures.add(catalog.sensitivity(*at));
             }
         }
-        figures.unbounded |= extra.iter().any(|reach| reach.unbounded);
-        figures
-    }
-
-    /// What `reach` adds to this and these. What lies beyond the catalog always counts as added: nobody can say that
-    /// it was there before.
-    pub fn adds(&self, catalog: &Catalog, extra: &[&Reach], reach: &Reach) -> Figures {
-        let mut figures = Figures { unbounded: reach.unbounded, ..Figures::default() };
-        for at in self.added(extra, reach) {
-            figures.add(catalog.sensitivity(at));
-        }
-        figures
-    }
-
-    /// Which resources that is, in order.
-    pub fn added(&self, extra: &[&Reach], reach: &Reach) -> impl Iterator<Item = u32> {
-        let before = |at: &u32| self.contains(*at) || extra.iter().any(|reach| reach.contains(*at));
-        reach.resources.iter().copied().filter(move |at| !before(at))
+        more
     }
 
     /// Takes out a reach that was taken in.

@@ -13,7 +13,7 @@ use super::grant::{Grant, Status};
 use super::id::{GrantId, TaskId};
 use super::name::{Line, Name};
 use super::policy::{Mode, Policies};
-use super::radius::{Figures, Reach, Union, Unions};
+use super::radius::{Figures, More, Reach, Union, Unions};
 use super::scope::{Scope, Scopes};
 use super::view::View;
 
@@ -42,7 +42,67 @@ pub enum Whole {
 #[derive(Debug, Default)]
 pub struct Reaches {
     grants: HashMap<GrantId, Counted>,
-    unions: HashMap<Whole, Union>,
+    known: HashMap<Scopes, Known>,
+    unions: HashMap<Whole, Total>,
+}
+
+/// What scopes reach that some grant has: most grants have those of another.
+#[derive(Debug)]
+struct Known {
+    reach: Arc<Reach>,
+    figures: Figures,
+    grants: usize,
+}
+
+/// A union, and how often each reach is in it: only the first that comes and the last that goes have to be walked.
+/// Of a task, whose union outlives its grants, only the union.
+#[derive(Clone, Debug, Default)]
+struct Total {
+    union: Union,
+    members: HashMap<usize, usize>,
+}
+
+/// What a batch has made active: each grant, and what was new by it to each whole.
+#[derive(Clone, Debug, Default)]
+pub struct Fresh {
+    grants: HashMap<GrantId, Arc<Reach>>,
+    known: HashMap<Scopes, Arc<Reach>>,
+    wholes: HashMap<Whole, More>,
+}
+
+impl Fresh {
+    /// Adds what was found over this.
+    pub(super) fn merge(&mut self, later: Self) {
+        self.grants.extend(later.grants);
+        self.known.extend(later.known);
+        for (whole, more) in later.wholes {
+            self.wholes.entry(whole).or_default().merge(&more);
+        }
+    }
+
+    /// The grants, each with what it reaches.
+    pub(super) fn into_grants(self) -> HashMap<GrantId, Arc<Reach>> {
+        self.grants
+    }
+}
+
+impl Total {
+    fn add(&mut self, catalog: &Catalog, reach: &Reach) {
+        let count = self.members.entry(reach.address()).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.union.add(catalog, reach);
+        }
+    }
+
+    fn remove(&mut self, catalog: &Catalog, reach: &Reach) {
+        let Some(count) = self.members.get_mut(&reach.address()) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.members.remove(&reach.address());
+            self.union.remove(catalog, reach);
+        }
+    }
 }
 
 impl Reaches {
@@ -54,11 +114,18 @@ impl Reaches {
     ) -> Self {
         let mut reaches = Self::default();
         for grant in grants.filter(|grant| counts(grant)) {
-            reaches.put(catalog, grant, Arc::new(catalog.reach(&grant.scopes)));
+            let known = reaches.known.get(&grant.scopes).map(|known| Arc::clone(&known.reach));
+            reaches.count(catalog, grant, known.unwrap_or_else(|| Arc::new(catalog.reach(&grant.scopes))));
         }
+        let mut same: HashMap<&BTreeSet<Scope>, Total> = HashMap::new();
         for (task, scopes) in granted {
-            let scopes: Vec<Scope> = scopes.iter().cloned().collect();
-            reaches.unions.entry(Whole::Task(*task)).or_default().cover(catalog, &catalog.reach_of(&scopes));
+            let total = same.entry(scopes).or_insert_with(|| {
+                let mut total = Total::default();
+                let scopes: Vec<Scope> = scopes.iter().cloned().collect();
+                total.union.cover(catalog, &catalog.reach_of(&scopes));
+                total
+            });
+            reaches.unions.insert(Whole::Task(*task), total.clone());
         }
         reaches
     }
@@ -69,25 +136,40 @@ impl Reaches {
             return;
         }
         if grant.mode != Mode::Narrowed {
-            self.unions.entry(Whole::Task(grant.task)).or_default().cover(catalog, &reach);
+            self.unions.entry(Whole::Task(grant.task)).or_default().union.cover(catalog, &reach);
         }
-        let wholes = wholes(grant);
+        self.count(catalog, grant, reach);
+    }
+
+    /// The same, but for its task.
+    fn count(&mut self, catalog: &Catalog, grant: &Grant, reach: Arc<Reach>) {
+        let known = self.known.entry(grant.scopes.clone()).or_insert_with(|| {
+            let figures = catalog.figures(&reach);
+            Known { reach, figures, grants: 0 }
+        });
+        known.grants += 1;
+        let (reach, figures, wholes) = (Arc::clone(&known.reach), known.figures, wholes(grant));
         for whole in &wholes {
             self.unions.entry(whole.clone()).or_default().add(catalog, &reach);
         }
-        let figures = catalog.figures(&reach);
         self.grants.insert(grant.id, Counted { reach, figures, wholes });
     }
 
-    /// A grant has left memory.
-    pub fn drop(&mut self, catalog: &Catalog, id: GrantId) {
+    /// A grant of these scopes has left memory.
+    pub fn drop(&mut self, catalog: &Catalog, id: GrantId, scopes: &Scopes) {
         let Some(Counted { reach, wholes, .. }) = self.grants.remove(&id) else { return };
         for whole in wholes {
-            if let Some(union) = self.unions.get_mut(&whole) {
-                union.remove(catalog, &reach);
-                if union.is_empty() {
+            if let Some(total) = self.unions.get_mut(&whole) {
+                total.remove(catalog, &reach);
+                if total.union.is_empty() && total.members.is_empty() {
                     self.unions.remove(&whole);
                 }
+            }
+        }
+        if let Some(known) = self.known.get_mut(scopes) {
+            known.grants -= 1;
+            if known.grants == 0 {
+                self.known.remove(scopes);
             }
         }
     }
@@ -161,60 +243,73 @@ impl<'a> View<'a> {
         fresh + self.base.tables.granted.get(&task).map_or(0, BTreeSet::len)
     }
 
-    /// What these scopes reach.
+    /// What these scopes reach; of equal ones that count already, the same.
     pub fn reach(&self, scopes: &Scopes) -> Arc<Reach> {
-        Arc::new(self.catalog().reach(scopes))
+        let fresh = self.layers().find_map(|layer| layer.reaches.known.get(scopes));
+        let known = fresh.or_else(|| self.base.reaches.known.get(scopes).map(|known| &known.reach));
+        known.cloned().unwrap_or_else(|| Arc::new(self.catalog().reach(scopes)))
     }
 
-    /// What a grant reaches; the same as its parent's, if its scopes are.
-    pub(super) fn reach_of_scopes(&self, grant: &Grant) -> Arc<Reach> {
-        let parent = grant.parent.and_then(|parent| self.grant(parent)).filter(|parent| parent.scopes == grant.scopes);
-        parent.and_then(|parent| self.reach_of(parent.id)).unwrap_or_else(|| self.reach(&grant.scopes))
+    /// What becomes of everything that is counted as this grant becomes active.
+    pub(super) fn made_active(&self, grant: &Grant) -> Fresh {
+        let reach = self.reach(&grant.scopes);
+        let task = (grant.mode != Mode::Narrowed).then_some(Whole::Task(grant.task));
+        let wholes = wholes(grant).into_iter().chain(task).map(|whole| {
+            let more = self.more(&whole, &reach);
+            (whole, more)
+        });
+        Fresh {
+            wholes: wholes.collect(),
+            known: HashMap::from([(grant.scopes.clone(), Arc::clone(&reach))]),
+            grants: HashMap::from([(grant.id, reach)]),
+        }
     }
 
     /// What an active grant reaches; none if it is not active or not in memory.
     pub fn reach_of(&self, id: GrantId) -> Option<Arc<Reach>> {
-        let fresh = self.layers().find_map(|layer| layer.reaches.get(&id));
+        let fresh = self.layers().find_map(|layer| layer.reaches.grants.get(&id));
         fresh.or_else(|| self.base.reaches.grants.get(&id).map(|counted| &counted.reach)).cloned()
     }
 
     /// How much that is, without adding it up again.
     pub fn radius_of(&self, id: GrantId) -> Option<Figures> {
-        let fresh = self.layers().find_map(|layer| layer.reaches.get(&id));
+        let fresh = self.layers().find_map(|layer| layer.reaches.grants.get(&id));
         let counted = || self.base.reaches.grants.get(&id).map(|counted| counted.figures);
         fresh.map(|reach| self.catalog().figures(reach)).or_else(counted)
     }
 
     /// What these would add to a whole, and what it would come to.
     pub fn with(&self, whole: &Whole, reach: &Reach) -> (Figures, Figures) {
-        let catalog = self.catalog();
-        let fresh = self.fresh_reaches(whole);
-        let fresh: Vec<&Reach> = fresh.iter().map(|reach| &***reach).collect();
-        let empty = Union::default();
-        let union = self.base.reaches.unions.get(whole).unwrap_or(&empty);
-        let adds = union.adds(catalog, &fresh, reach);
-        let mut all = fresh;
-        all.push(reach);
-        (adds, union.with(catalog, &all))
+        let adds = self.more(whole, reach).figures();
+        (adds, self.figures(whole).plus(adds))
     }
 
     /// The names of what these would add to a whole, by tool and path.
     pub fn added(&self, whole: &Whole, reach: &Reach) -> Vec<String> {
         let catalog = self.catalog();
-        let fresh = self.fresh_reaches(whole);
-        let fresh: Vec<&Reach> = fresh.iter().map(|reach| &***reach).collect();
-        let empty = Union::default();
-        let union = self.base.reaches.unions.get(whole).unwrap_or(&empty);
-        union.added(&fresh, reach).map(|at| catalog.name(at)).collect()
+        self.more(whole, reach).resources().map(|at| catalog.name(at)).collect()
     }
 
     /// What a whole comes to now.
     pub fn figures(&self, whole: &Whole) -> Figures {
-        let union = self.base.reaches.unions.get(whole);
-        match self.layers().all(|layer| layer.reaches.is_empty()) {
-            true => union.map(Union::figures).unwrap_or_default(),
-            false => self.with(whole, &Reach::default()).1,
+        let total = self.base.reaches.unions.get(whole);
+        let before = total.map(|total| total.union.figures()).unwrap_or_default();
+        self.fresh_in(whole).fold(before, |figures, more| figures.plus(more.figures()))
+    }
+
+    /// What of these is new to a whole. No more is looked at than this reach, however much was granted before it.
+    fn more(&self, whole: &Whole, reach: &Reach) -> More {
+        let fresh: Vec<&More> = self.fresh_in(whole).collect();
+        match self.base.reaches.unions.get(whole) {
+            Some(total) if total.members.contains_key(&reach.address()) => More::of(reach),
+            Some(total) => total.union.more(self.catalog(), &fresh, reach),
+            None => Union::default().more(self.catalog(), &fresh, reach),
         }
+    }
+
+    /// What this batch has added to a whole.
+    fn fresh_in<'w>(&self, whole: &'w Whole) -> impl Iterator<Item = &'a More> + use<'a, 'w> {
+        self.layers().filter_map(|layer| layer.reaches.wholes.get(whole))
     }
 
     /// What a grant of these parties comes to with everything else, this reach included; and what it adds to its task.
@@ -235,19 +330,5 @@ impl<'a> View<'a> {
                 .map_or_else(Figures::default, |subject| self.with(&Whole::Subject(subject.clone()), reach).1),
         };
         (adds, unions)
-    }
-
-    /// Of what this batch has made active, what belongs to a whole.
-    fn fresh_reaches(&self, whole: &Whole) -> Vec<&'a Arc<Reach>> {
-        let belongs = |id: &GrantId| {
-            let Some(grant) = self.grant(*id) else { return false };
-            match whole {
-                Whole::Task(task) => grant.task == *task && grant.mode != Mode::Narrowed,
-                Whole::Agent(name) => grant.agent == *name,
-                Whole::Owner(owner) => grant.owner == *owner,
-                Whole::Subject(subject) => grant.subject.as_ref() == Some(subject),
-            }
-        };
-        self.layers().flat_map(|layer| &layer.reaches).filter(|(id, _)| belongs(id)).map(|(_, reach)| reach).collect()
     }
 }

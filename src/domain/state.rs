@@ -22,7 +22,7 @@ use super::key::Key;
 use super::name::Name;
 use super::policy::{Decided, Policies};
 use super::radius::Reach;
-use super::reach::Reaches;
+use super::reach::{Fresh, Reaches};
 use super::scope::Scope;
 use super::spent::{Exercised, Spent};
 use super::time::{GRACE, Timestamp};
@@ -67,7 +67,7 @@ pub struct Tables {
     /// Grants: in a delta only; in a state they are in the tree.
     pub grants: HashMap<GrantId, Grant>,
     /// What grants that became active reach: in a delta only; in a state it is counted.
-    pub reaches: HashMap<GrantId, Arc<Reach>>,
+    pub reaches: Fresh,
     /// What was ever granted under a task: a delta adds to it.
     pub granted: HashMap<TaskId, BTreeSet<Scope>>,
     /// Approvals.
@@ -156,7 +156,7 @@ impl Delta {
         self.certificates.extend(later.certificates);
         self.tasks.extend(later.tasks);
         self.grants.extend(later.grants);
-        self.reaches.extend(later.reaches);
+        self.reaches.merge(later.reaches);
         for (task, scopes) in later.granted {
             self.granted.entry(task).or_default().extend(scopes);
         }
@@ -277,7 +277,7 @@ impl State {
         self.tables.policies = policies.or(self.tables.policies.take());
         match catalog {
             Some(catalog) => self.recount(catalog),
-            None => self.count(reaches),
+            None => self.count(reaches.into_grants()),
         }
         self.put_tokens(tokens);
         self.schedule(remembered.iter().map(|(key, made)| (made.until, Due::Remembered(key.clone()))));
@@ -433,11 +433,11 @@ impl State {
 
     fn drop_grant(&mut self, id: GrantId, at: Timestamp) {
         let Some(grant) = self.tree.get(id).filter(|grant| grant.expires_at.plus(GRACE) <= at) else { return };
-        let (agent, task, parent) = (grant.agent.clone(), grant.task, grant.parent);
+        let (agent, task, parent, scopes) = (grant.agent.clone(), grant.task, grant.parent, grant.scopes.clone());
         if !self.tree.remove(id) {
             return;
         }
-        self.reaches.drop(&self.catalog, id);
+        self.reaches.drop(&self.catalog, id, &scopes);
         self.tables.spent.remove(&id);
         self.tables.exercised.remove(&id);
         unlink(&mut self.held, &agent, id);

@@ -3,7 +3,7 @@
 //! Records are sorted by key: the same state gives the same bytes, and a full fold can be held against
 //! snapshot plus tail.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,7 @@ fn decode(bytes: &[u8], reader: &dyn Reader, bodies: &dyn Bodies) -> Result<Memo
         granted: snapshot.granted.into_iter().collect(),
         approvals: snapshot.approvals.into_iter().map(|one| (one.id, one)).collect(),
         // What grants reach is counted again, by the catalog.
-        reaches: HashMap::new(),
+        reaches: Default::default(),
         catalog,
         policies,
         spent: snapshot.spent.into_iter().collect(),

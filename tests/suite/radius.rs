@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use belay::domain::catalog::{Catalog, Draft, DraftAction, DraftEdge, DraftResource, DraftTool, Risk, Sensitivity};
-use belay::domain::radius::{Figures, Reach, Union};
+use belay::domain::radius::{Figures, More, Reach, Union};
 use belay::domain::scope::Scopes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -286,10 +286,15 @@ fn what_a_reach_would_add_is_the_difference_that_it_makes() {
         let extra: Vec<&Reach> = extra.iter().collect();
         let all: Vec<&Reach> = members.iter().chain(extra.iter().copied()).collect();
         let with = recount(&catalog, &all);
-        prop_assert_eq!(union.with(&catalog, &extra), with);
+        let mut found = More::default();
+        for reach in &extra {
+            let next = union.more(&catalog, &[&found], reach);
+            found.merge(&next);
+        }
+        prop_assert_eq!(union.figures().plus(found.figures()), with);
 
         let more = recount(&catalog, &[&all[..], &[&one]].concat());
-        let adds = union.adds(&catalog, &extra, &one);
+        let adds = union.more(&catalog, &[&found], &one).figures();
         prop_assert_eq!(adds.score, more.score - with.score);
         for (kind, adds) in adds.by.iter().enumerate() {
             prop_assert_eq!(*adds, more.by[kind] - with.by[kind]);

@@ -7,6 +7,7 @@ use belay::domain::error::Error;
 use belay::domain::id::GrantId;
 use belay::domain::limits::Limits;
 use belay::domain::reach::Whole;
+use belay::domain::scope::Scopes;
 use belay::domain::time::Span;
 use tokio::task::JoinSet;
 
@@ -83,6 +84,46 @@ async fn concurrent_requests_cannot_pass_together_what_neither_may_alone() {
         }
         assert!(largest > MOST as usize, "never were many decided in one turn: {largest}");
     }
+}
+
+/// As many as one turn takes, each of scopes of its own that reach all of a large catalog. What each is told costs what
+/// it reaches, and not what everybody before it reaches as well: the next revoke waits for all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_turn_of_wide_requests_does_not_grow_with_what_it_granted_before() {
+    const WIDE: usize = 3000;
+    let (directory, gate) = (tempfile::tempdir().unwrap(), Gate::default());
+    let world = World::over(gate.store(directory.path()), Hands::new(), 1_000_000).await;
+    world.apply_catalog(&crate::support::town::hosts(WIDE)).await;
+    world.apply_policies(at_most("task", 2 * WIDE as u64, 1)).await;
+    let town = Arc::new(Town { world });
+    let agent = town.agent("agent", "owner").await;
+    let task = town.task(&agent, Some("subject")).await;
+    let (shut, mut all) = (gate.shut(), JoinSet::new());
+    for at in 0..256 {
+        let (town, agent) = (Arc::clone(&town), agent.clone());
+        let command = RequestGrant {
+            task,
+            scopes: Scopes::parse(&[format!("ssh:go.a{at}@host/**")]).unwrap(),
+            audience: None,
+            ttl: Span::minutes(15),
+            limits: Limits::default(),
+            narrow: false,
+            token: false,
+        };
+        all.spawn(async move { town.world.submit(&agent, command).await.unwrap().weight });
+    }
+    gate.wait_for_sequencer();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let before = gate.batches().len();
+    let started = std::time::Instant::now();
+    drop(shut);
+    let told = all.join_all().await;
+    let took = started.elapsed();
+    let whole = WIDE as u64 * HOST;
+    assert!(told.iter().all(|weight| weight.radius.score == whole && weight.unions.task.score == whole));
+    assert_eq!(told.iter().filter(|weight| weight.adds.score == whole).count(), 1, "only the first adds anything");
+    assert!(gate.batches()[before..].iter().any(|size| *size > 100), "{:?}", &gate.batches()[before..]);
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
 }
 
 /// A chain as deep as it may be, and delegations that all want to be its last link.
