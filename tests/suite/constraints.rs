@@ -136,7 +136,7 @@ fn a_widening_names_the_exact_field() {
             if child.starts_with('{') { format!("bank:send.x@accounts/1{{\"args\":{child}}}") } else { child.into() };
         let widening = scopes(&[parent]).within(&scopes(&[&text])).unwrap_err();
         assert_eq!((&*widening.field, &*widening.why), (field, why), "{child}");
-        assert_eq!(widening.to_string(), format!("scope {} widens {field}: {why}", widening.scope));
+        assert_eq!(widening.to_string(), format!("scope `{}` widens `{field}`: {why}", widening.scope));
     }
     let closed = r#"bank:send.x@accounts/1{"closed":true}"#;
     assert_eq!(scopes(&[parent]).within(&scopes(&[closed])).unwrap_err().field, "args.amount");
@@ -180,9 +180,9 @@ fn narrowing_says_what_became_of_what_was_wanted() {
     assert_eq!(
         said,
         [
-            format!(r#"scope bank:*@a{{"args":{{"amount":{{"max":500}}}}}} became {became}"#),
-            "scope mail:delete@inbox/1 is gone".to_owned(),
-            r#"scope bank:send@b{"args":{"amount":{"min":101}}} is gone"#.to_owned(),
+            format!(r#"scope `bank:*@a{{"args":{{"amount":{{"max":500}}}}}}` became `{became}`"#),
+            "scope `mail:delete@inbox/1` is gone".to_owned(),
+            r#"scope `bank:send@b{"args":{"amount":{"min":101}}}` is gone"#.to_owned(),
         ]
     );
     assert_eq!(parent.narrow(&scopes(&["git:push@**"])).0, None);

@@ -27,7 +27,7 @@ async fn often(directory: &Path, hands: &Arc<Hands>) -> Town {
 }
 
 #[tokio::test]
-async fn a_parent_that_is_over_leaves_with_the_last_child_that_waited() {
+async fn a_child_that_waits_ends_with_its_parent_and_both_leave() {
     let (directory, hands) = (tempfile::tempdir().unwrap(), Hands::new());
     let town = often(directory.path(), &hands).await;
     town.world.apply_catalog(&hosts(8)).await;
@@ -36,8 +36,8 @@ async fn a_parent_that_is_over_leaves_with_the_last_child_that_waited() {
     let task = town.task(&agent, None).await;
     let root = town.request(&agent, task, &[0]).await.unwrap();
     let child = town.delegate(&agent, root.grant.id, "other", &[1], true).await.unwrap();
-    assert!(waits(&child) && child.grant.expires_at > root.grant.expires_at);
-    // The root's time is over by far, then that of the child's approval.
+    assert!(waits(&child) && child.grant.expires_at <= root.grant.expires_at);
+    // The root's time is over, with it the child's, then all that is remembered of both.
     for minutes in [30, 50] {
         hands.turn(Span::minutes(minutes));
         town.task(&other, None).await;
