@@ -81,7 +81,9 @@ fn name(text: &str, others: &[u8]) -> Option<String> {
 fn path(text: &str) -> Option<Vec<String>> {
     // Some servers take an escaped `/` or `.` for a plain one.
     let plain = text.to_ascii_lowercase().replace("%2f", "/").replace("%5c", "/").replace("%2e", ".");
-    if plain.split('/').any(|part| part == "." || part == "..") {
+    // Parameters behind a `;` are no part of the path to some, and an escaped `%` is an escape to who decodes twice.
+    let twofold = plain.contains(';') || plain.contains("%3b") || plain.contains("%25");
+    if twofold || plain.split('/').any(|part| part == "." || part == "..") {
         return None;
     }
     let text = text.strip_prefix('/').unwrap_or(text);
@@ -132,6 +134,10 @@ mod tests {
             ("https://api.github.com/repos", "https://api.github.com/repos/%2e%2E/user"),
             ("https://api.github.com/repos", "https://api.github.com/repos/x%2f..%2f..%2fuser"),
             ("https://api.github.com/repos", "https://api.github.com"),
+            ("https://api.github.com/repos", "https://api.github.com/repos/..;/user"),
+            ("https://api.github.com/repos", "https://api.github.com/repos;x=1/user"),
+            ("https://api.github.com/repos", "https://api.github.com/repos/..%3b/user"),
+            ("https://api.github.com/repos", "https://api.github.com/repos/%252e%252e/user"),
             ("db.internal:5432", "db.internal"),
             ("db.internal:5432", "db.internal:5433"),
             ("db.internal", "xdb.internal"),

@@ -38,9 +38,12 @@ impl Prefix {
 
 /// Whether there is one way to read it: no part that means another place, in any common spelling.
 fn is_path(text: &str) -> bool {
-    // Small and full-width twins of dot, slash and backslash turn into them where text is normalised.
-    const TWINS: [char; 9] =
-        ['\\', '\u{ff0e}', '\u{ff0f}', '\u{ff3c}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{2026}'];
+    // Twins of dots, slash and backslash, small, full-width, vertical and in `a/c`, turn into them where text is
+    // normalised (NFKC).
+    const TWINS: [char; 15] = [
+        '\\', '\u{ff0e}', '\u{ff0f}', '\u{ff3c}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{2026}',
+        '\u{fe30}', '\u{fe19}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}',
+    ];
     let part = |part: &str| !part.chars().all(|char| char == '.' || char.is_whitespace());
     text.strip_prefix('/').unwrap_or(text).split('/').all(part)
         && !text.contains(|char: char| char.is_control() || TWINS.contains(&char))
@@ -131,7 +134,8 @@ mod tests {
             "/srv/data/\0", "/srv/data/%2e%2e/x", "/srv/data/%2E./x", "/srv/data%2f..%2fx", "/srv/data/%5c",
             "/srv/data/%00", "/srv/data/%252e", "/srv/data/%c0%ae", "/srv/data/%u002e", "/srv/data/%", "/srv/data/%+2",
             "srv/data", "//srv/data", "/srv", "/SRV/data", "/srv/data/.. /x", "/srv/data/\u{ff0e}\u{ff0e}/x",
-            "/srv/data/...", "",
+            "/srv/data/\u{fe30}/x", "/srv/data/\u{fe19}/x", "/srv/data/\u{2100}", "/srv/data/\u{2101}",
+            "/srv/data/\u{2105}", "/srv/data/\u{2106}", "/srv/data/...", "",
         ] {
             assert!(!prefix("/srv/data").allows(value), "{value:?}");
         }
