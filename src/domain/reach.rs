@@ -198,9 +198,9 @@ impl<'a> View<'a> {
         self.base.catalog()
     }
 
-    /// The version of the catalog that was applied last; 0 if none was.
+    /// The version of that catalog, by which everything is counted; 0 before one is applied.
     pub fn catalog_version(&self) -> u64 {
-        self.applied_catalog().map_or(0, |applied| applied.version)
+        self.base.tables.catalog.as_ref().map_or(0, |applied| applied.version)
     }
 
     /// The version of the catalog that counts.

@@ -296,3 +296,25 @@ async fn an_envelope_ends_with_the_names_that_it_was_approved_for() {
     panel.world.set_agent("ana", AgentStatus::Retired).await;
     panel.refuses(&panel.bea, &retired, "approval_revoked").await;
 }
+
+#[tokio::test]
+async fn an_approval_names_the_catalog_that_its_figures_were_counted_by() {
+    let directory = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    let world = World::over(gate.store(directory.path()), Hands::new(), 1_000_000).await;
+    let panel = Panel::over(world).await;
+    let shut = gate.shut();
+    let mut first = queued(panel.world.task(&panel.ana));
+    gate.wait_for_sequencer();
+    // Of one batch: its figures are still those of the catalog before.
+    let wider = CATALOG.replace("sensitivity = \"internal\"", "sensitivity = \"confidential\"");
+    let mut applied = queued(panel.world.apply_catalog(&wider));
+    let waiting = queued(panel.wait(ONE));
+    drop(shut);
+    first.as_mut().await;
+    applied.as_mut().await;
+    let approval = waiting.await;
+    assert_eq!((approval.catalog, approval.adds.score), (1, 4));
+    let after = panel.wait(&["db:drop@orders/b"]).await;
+    assert_eq!((after.catalog, after.adds.score), (2, 16));
+}
