@@ -104,6 +104,7 @@ fn agent(at: usize) -> Agent {
 
 fn question<'a>(agent: &'a Agent, tool: &'a str, owner: &'a Line) -> Question<'a> {
     let facts = ToolFacts {
+        holder: agent,
         tool,
         tool_owner: Some(owner),
         action: "items.read",

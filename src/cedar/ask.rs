@@ -31,9 +31,9 @@ pub fn build(
     read: Fields,
     schema: Option<&Schema>,
 ) -> Result<Asked, Vec<String>> {
-    let mut entities = Vec::with_capacity(4);
+    let mut entities = Vec::with_capacity(5);
     let principal = match question.principal {
-        Principal::Agent(agent) => of_agent(agent, given),
+        Principal::Agent(agent) => of_agent(agent, given.has(Field::AboutPrincipal) || holds(question, given)),
         Principal::Operator(operator) => of_operator(operator, given),
     };
     entities.push(principal?);
@@ -47,6 +47,9 @@ pub fn build(
             if given.has(Field::Numbers) {
                 let tags = numbers(facts.args, read)?;
                 entities.push(tagged(&TYPES.numbers, tags)?);
+            }
+            if given.has(Field::Holder) && !holds(question, given) {
+                entities.push(of_agent(facts.holder, true)?);
             }
             of_call(facts, given)
         }
@@ -73,10 +76,18 @@ fn numbers(given: Option<&Args>, read: Fields) -> Result<Pairs, Vec<String>> {
     Ok(tags)
 }
 
-fn of_agent(agent: &Agent, given: Fields) -> Result<Entity, Vec<String>> {
+/// Whether whoever asks is the holder that is given: one entity, which is there once.
+fn holds(question: &Question<'_>, given: Fields) -> bool {
+    match (question.principal, &question.object) {
+        (Principal::Agent(agent), Object::Tool(facts)) => given.has(Field::Holder) && agent.name == facts.holder.name,
+        _ => false,
+    }
+}
+
+fn of_agent(agent: &Agent, whole: bool) -> Result<Entity, Vec<String>> {
     let mut attributes = Pairs::new();
     let mut labels = Pairs::new();
-    if given.has(Field::AboutPrincipal) {
+    if whole {
         attributes = vec![
             ("name".to_owned(), text(agent.name.as_str())),
             ("owner".to_owned(), text(agent.owner.as_str())),
@@ -123,12 +134,14 @@ fn tagged(kind: &EntityTypeName, tags: Pairs) -> Result<Entity, Vec<String>> {
 }
 
 fn of_call(facts: &ToolFacts<'_>, given: Fields) -> Pairs {
-    let mut pairs = Pairs::with_capacity(19);
+    let mut pairs = Pairs::with_capacity(20);
     let mut put = |field: Field, name: &str, value: &dyn Fn() -> Expression| {
         if given.has(field) {
             pairs.push((name.to_owned(), value()));
         }
     };
+    let holder = facts.holder.name.as_str();
+    put(Field::Holder, "holder", &|| Expression::new_entity_uid(uid(&TYPES.agent, holder)));
     put(Field::Approvals, "approvals", &|| Expression::new_long(facts.approvals.into()));
     put(Field::Action, "action", &|| text(facts.action));
     put(Field::Resource, "resource", &|| text(facts.resource));

@@ -74,6 +74,8 @@ struct Case {
     owner: Option<Line>,
     #[serde(default)]
     labels: BTreeMap<Name, Line>,
+    /// Who is to hold it; without, the agent that asks.
+    holder: Option<Holder>,
     action: Action,
     /// `tool:action@resource`, or …
     scope: Option<Scope>,
@@ -102,6 +104,15 @@ struct Case {
     attestation: Option<String>,
     expect: String,
     by: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Holder {
+    name: Name,
+    owner: Option<Line>,
+    #[serde(default)]
+    labels: BTreeMap<Name, Line>,
 }
 
 #[derive(Deserialize)]
@@ -148,7 +159,7 @@ impl Case {
         let (agent, operator);
         let principal = match kind {
             "agent" => {
-                agent = self.agent(name.parse()?)?;
+                agent = self::agent(name.parse()?, self.owner.as_ref(), &self.labels)?;
                 Principal::Agent(&agent)
             }
             "operator" => {
@@ -157,13 +168,18 @@ impl Case {
             }
             _ => return Err(Error::malformed("principal", &self.principal, "expected agent:NAME or operator:NAME")),
         };
+        let holder = match (&self.holder, principal) {
+            (Some(holder), _) => self::agent(holder.name.clone(), holder.owner.as_ref(), &holder.labels)?,
+            (None, Principal::Agent(agent)) => agent.clone(),
+            (None, Principal::Operator(_)) => self::agent("unnamed".parse()?, None, &BTreeMap::new())?,
+        };
         let args = self.args.as_ref().map(arguments).transpose()?;
         let unnamed = "unnamed".parse()?;
         let action = self.scope.as_ref().map(|scope| scope.action().to_string()).unwrap_or_default();
         let resource = self.scope.as_ref().map(|scope| scope.resource().to_string()).unwrap_or_default();
         let object = match (&self.scope, self.area) {
             (Some(scope), None) => {
-                let facts = self.facts(scope.tool(), &action, &resource, &unnamed, args.as_ref());
+                let facts = self.facts(scope.tool(), &action, &resource, &unnamed, args.as_ref(), &holder);
                 Object::Tool(Box::new(facts))
             }
             (None, Some(area)) => {
@@ -193,22 +209,6 @@ impl Case {
         CaseResult { name: self.name.to_string(), expected: self.expect.clone(), got, by, errors, passed }
     }
 
-    fn agent(&self, name: Name) -> Result<Agent, Error> {
-        let at = Timestamp::from_seconds(0);
-        Ok(Agent {
-            // No policy sees it.
-            id: AgentId::mint(at, &mut Entropy::from_seed([0; 32])),
-            name,
-            owner: self.owner.clone().map_or_else(|| "unnamed".parse(), Ok)?,
-            purpose: "a case of a policy test".parse()?,
-            status: AgentStatus::Active,
-            ceiling: None,
-            max_ttl: None,
-            labels: self.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-            created_at: at,
-        })
-    }
-
     fn operator(&self, name: Name) -> Operator {
         Operator { name, roles: self.roles.clone(), removed: false, created_at: Timestamp::from_seconds(0) }
     }
@@ -220,12 +220,14 @@ impl Case {
         resource: &'a str,
         unnamed: &'a Line,
         args: Option<&'a Args>,
+        holder: &'a Agent,
     ) -> ToolFacts<'a> {
         let catalogued = self.catalogued.unwrap_or(true);
         // What is not in the catalog is taken for the worst, as the broker does.
         let (risk, sensitivity) =
             if catalogued { (Risk::Read, Sensitivity::Public) } else { (Risk::Admin, Sensitivity::Restricted) };
         ToolFacts {
+            holder,
             tool,
             tool_owner: self.tool_owner.as_ref().or(catalogued.then_some(unnamed)),
             action,
@@ -246,6 +248,22 @@ impl Case {
             attestation: self.attestation.as_deref().unwrap_or("mtls"),
         }
     }
+}
+
+fn agent(name: Name, owner: Option<&Line>, labels: &BTreeMap<Name, Line>) -> Result<Agent, Error> {
+    let at = Timestamp::from_seconds(0);
+    Ok(Agent {
+        // No policy sees it.
+        id: AgentId::mint(at, &mut Entropy::from_seed([0; 32])),
+        name,
+        owner: owner.cloned().map_or_else(|| "unnamed".parse(), Ok)?,
+        purpose: "a case of a policy test".parse()?,
+        status: AgentStatus::Active,
+        ceiling: None,
+        max_ttl: None,
+        labels: labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        created_at: at,
+    })
 }
 
 impl Reaches {

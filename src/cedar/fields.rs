@@ -13,6 +13,7 @@ pub struct Fields(u32);
 /// who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
+    Holder,
     Approvals,
     Action,
     Resource,
@@ -42,13 +43,14 @@ pub enum Field {
 }
 
 use Field::{
-    AboutPrincipal, AboutResource, Action, Approvals, Args, Attestation, Catalogued, Depth, Destination, Mode, Numbers,
-    Purpose, Radius, Resource, Risk, RiskLevel, Seconds, Sensitivity, SensitivityLevel, Subject, TargetKind,
+    AboutPrincipal, AboutResource, Action, Approvals, Args, Attestation, Catalogued, Depth, Destination, Holder, Mode,
+    Numbers, Purpose, Radius, Resource, Risk, RiskLevel, Seconds, Sensitivity, SensitivityLevel, Subject, TargetKind,
     TargetOwner, UnionAgent, UnionOwner, UnionSubject, UnionTask,
 };
 
 /// The fields of the context, as the schema calls them.
-const CONTEXT: [(&str, Field); 20] = [
+const CONTEXT: [(&str, Field); 21] = [
+    ("holder", Holder),
     ("approvals", Approvals),
     ("action", Action),
     ("resource", Resource),

@@ -1,5 +1,7 @@
 //! What only this module sees: what a question looks like to Cedar, and how many slices there are.
 
+use std::sync::LazyLock;
+
 use cedar_policy::{PolicySet, ValidationMode, Validator};
 
 use crate::domain::agent::{Agent, AgentStatus, Operator, Role};
@@ -35,7 +37,9 @@ fn operator(roles: &[Role]) -> Operator {
 }
 
 fn facts<'a>(tool: &'a str, owner: Option<&'a Line>) -> ToolFacts<'a> {
+    static HOLDER: LazyLock<Agent> = LazyLock::new(|| agent("holder", "team-web"));
     ToolFacts {
+        holder: &HOLDER,
         tool,
         tool_owner: owner,
         action: "items.read",
@@ -170,6 +174,7 @@ fn what_a_policy_reads_is_found_wherever_it_stands() {
     let reads = [
         ("true", vec![]),
         ("context.approvals > 1", vec!["Approvals"]),
+        ("context.holder.hasTag(\"env\") && context.holder in Owner::\"o\"", vec!["Holder"]),
         ("context has destination && context.destination == \"x\"", vec!["Destination"]),
         ("context.unions.task.score > 1", vec!["UnionTask"]),
         (

@@ -124,6 +124,8 @@ pub struct AboutTarget<'a> {
 /// One scope of a grant, or one call, with what it would reach.
 #[derive(Clone, Debug)]
 pub struct ToolFacts<'a> {
+    /// Who is to hold it, or holds it. Whoever hands on is not whom a rule about a team is about.
+    pub holder: &'a Agent,
     /// The tool.
     pub tool: &'a str,
     /// Who answers for the tool; none if it is not in the catalog.

@@ -90,6 +90,7 @@ mod story;
 mod support;
 mod systemd;
 mod tail;
+mod team_rules;
 mod together;
 mod turn_contract;
 mod unknown;

@@ -46,7 +46,9 @@ const ACTIONS_ON_AREAS: [&str; 3] = [
     "action in [Action::\"read\", Action::\"revoke\"]",
     "action in [Action::\"administer\"]",
 ];
-const OF_CALLS: [&str; 16] = [
+const OF_CALLS: [&str; 18] = [
+    "context.holder in Owner::\"o\"",
+    "context.holder.name == \"a\" || context.holder.hasTag(\"env\") && context.holder.owner == \"team-web\"",
     "true",
     "context.approvals >= 2",
     "context has destination && context.destination like \"https://*\"",
@@ -119,6 +121,7 @@ fn agree(set: &Set, seed: &[u8; 8]) -> Result<usize, String> {
     let mut questions = Vec::new();
     for (tool, owner) in [("t", Some(0)), ("u", Some(1)), ("v", Some(2)), ("v", None)] {
         let mut facts = facts(tool);
+        facts.holder = &agents[usize::from(seed[1]) % agents.len()];
         facts.tool_owner = owner.map(|at: usize| &owners[at]);
         facts.args = (!seed[2].is_multiple_of(3)).then_some(&args);
         facts.destination = seed[3].is_multiple_of(2).then_some("https://x.example");

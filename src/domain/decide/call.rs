@@ -89,6 +89,7 @@ fn consider(
     };
     let about = view.catalog().about_call(call);
     let facts = ToolFacts {
+        holder,
         tool: &call.tool,
         tool_owner: about.owner,
         action: &call.action,

@@ -128,6 +128,7 @@ fn about<T>(
     let about = view.catalog().about(scope.tool(), scope.action(), scope.resource());
     let (action, resource) = (scope.action().to_string(), scope.resource().to_string());
     ask(ToolFacts {
+        holder: wish.holder,
         tool: scope.tool(),
         tool_owner: about.owner,
         action: &action,

@@ -1,5 +1,7 @@
 //! Questions to policies, from values that a test may choose.
 
+use std::sync::LazyLock;
+
 use belay::cedar::Set;
 use belay::domain::agent::{Agent, AgentStatus, Operator, Role};
 use belay::domain::catalog::{Risk, Sensitivity};
@@ -31,9 +33,11 @@ pub fn operator(name: &str, roles: &[Role]) -> Operator {
     Operator { name: name.parse().unwrap(), roles: roles.to_vec(), removed: false, created_at }
 }
 
-/// A catalogued read of something public, by nobody's tool.
+/// A catalogued read of something public, by nobody's tool; `holder` of team-web is to hold it.
 pub fn facts(tool: &str) -> ToolFacts<'_> {
+    static HOLDER: LazyLock<Agent> = LazyLock::new(|| agent("holder", "team-web"));
     ToolFacts {
+        holder: &HOLDER,
         tool,
         tool_owner: None,
         action: "items.read",
@@ -55,9 +59,10 @@ pub fn facts(tool: &str) -> ToolFacts<'_> {
     }
 }
 
-/// What an agent asks about a tool.
+/// What an agent asks about a tool, for itself.
 pub fn about<'a>(agent: &'a Agent, action: Action, facts: &ToolFacts<'a>) -> Question<'a> {
-    Question { principal: Principal::Agent(agent), action, object: Object::Tool(Box::new(facts.clone())) }
+    let facts = ToolFacts { holder: agent, ..facts.clone() };
+    Question { principal: Principal::Agent(agent), action, object: Object::Tool(Box::new(facts)) }
 }
 
 /// A set of one file, `set.cedar`.
