@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use belay::cedar::Set;
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair, RsaPublicKeyComponents};
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,6 +32,13 @@ impl Office {
         // A table ends the lines that are of no table.
         place.configure(&("log = 'trace'\n".to_owned() + &Provider::new("").lines(&file)));
         let broker = Broker::start_production(place.home());
+        // The shipped ones ask for a catalog first; what is granted is not what is looked at here.
+        let policies = place.at("policies");
+        std::fs::create_dir(&policies).unwrap();
+        for (name, text) in Set::dev().unwrap().files() {
+            std::fs::write(policies.join(name), text).unwrap();
+        }
+        broker.run(&["policy", "apply", policies.to_str().unwrap()]).ok();
         let planner = broker.agent("planner");
         Self { place, broker, planner }
     }
