@@ -20,8 +20,12 @@ macro_rules! files {
 /// A new broker's.
 const PRODUCTION: [(&str, &str); 5] =
     files!("": "agents.cedar" "approvals.cedar" "operators.cedar" "radius.cedar" "tools.cedar");
-/// Those of `belay serve --dev`.
-const DEV: [(&str, &str); 2] = files!("dev/": "agents.cedar" "operators.cedar");
+/// Those of `belay serve --dev`. What operators may do is the same everywhere.
+const DEV: [(&str, &str); 2] = {
+    let [agents] = files!("dev/": "agents.cedar");
+    let [operators] = files!("": "operators.cedar");
+    [agents, operators]
+};
 
 impl Set {
     /// The set that a new broker starts with.

@@ -33,7 +33,7 @@ path = "bank:account/*"
 sensitivity = "internal"
 "#;
 
-const OPERATORS: &str = include_str!("../../deploy/policies/dev/operators.cedar");
+const OPERATORS: &str = include_str!("../../deploy/policies/operators.cedar");
 const THERE: &str = "https://bank.example/api/v1";
 
 /// An agent with a grant and a token for everything of the bank, from before there was a catalog.

@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use belay::broker::Readers;
 use belay::cedar::{Set, cases};
 use belay::domain::agent::Role;
 use belay::domain::catalog::{Risk, Sensitivity};
 use belay::domain::name::Line;
 use belay::domain::policy::{Action, Area, Mode, Object, Outcome, Principal, Question, Right, ToolFacts, step_up};
+use belay::domain::scope::Scope;
+use belay::ledger::Bodies as _;
 
 use crate::support::questions::{agent, facts, may, operator};
 
@@ -30,7 +33,7 @@ const AREAS: [Area; 10] = [
 type Change = fn(&mut ToolFacts<'_>);
 
 /// How a request or call stands, by what differs from a catalogued read of something public.
-const SITUATIONS: [(&str, Change); 21] = [
+const SITUATIONS: [(&str, Change); 28] = [
     ("read public", |_| {}),
     ("read confidential", |facts| facts.sensitivity = Sensitivity::Confidential),
     ("read restricted", |facts| facts.sensitivity = Sensitivity::Restricted),
@@ -55,12 +58,16 @@ const SITUATIONS: [(&str, Change); 21] = [
     ("task reaches 1000", |facts| facts.unions.task.score = 1000),
     ("task reaches 1001", |facts| facts.unions.task.score = 1001),
     ("task reaches 10001", |facts| facts.unions.task.score = 10001),
-    ("agent, owner, subject reach 10001", |facts| {
-        let unions = &mut facts.unions;
-        [unions.agent.score, unions.owner.score, unions.subject.score] = [10001; 3];
-    }),
+    ("agent reaches 1000", |facts| facts.unions.agent.score = 1000),
+    ("agent reaches 1001", |facts| facts.unions.agent.score = 1001),
+    ("agent reaches 10001", |facts| facts.unions.agent.score = 10001),
+    ("subject reaches 1000", |facts| facts.unions.subject.score = 1000),
+    ("subject reaches 1001", |facts| facts.unions.subject.score = 1001),
+    ("subject reaches 10001", |facts| facts.unions.subject.score = 10001),
+    ("owner reaches 10001", |facts| facts.unions.owner.score = 10001),
     ("depth 8", |facts| (facts.depth, facts.mode) = (8, Mode::Narrowed)),
     ("depth 9", |facts| (facts.depth, facts.mode) = (9, Mode::Narrowed)),
+    ("own, depth 9", |facts| (facts.depth, facts.mode) = (9, Mode::Own)),
     ("own, for a subject, unattested", |facts| {
         (facts.depth, facts.mode, facts.subject, facts.attestation) = (1, Mode::Own, Some("ada"), "none");
     }),
@@ -163,24 +170,69 @@ fn the_default_policies_give_operators_the_rights_that_they_had() {
 fn a_development_broker_asks_about_what_the_catalog_calls_dangerous() {
     let set = Set::dev().unwrap();
     let planner = agent("planner", "team-web");
+    let owner: Line = "team-dev".parse().unwrap();
     for action in [Action::Request, Action::Delegate, Action::Invoke] {
         for (situation, change) in SITUATIONS {
-            let mut facts = facts("github");
-            change(&mut facts);
-            let dangerous = facts.catalogued && facts.risk >= Risk::Destructive && facts.approvals == 0;
-            let question =
-                Question { principal: Principal::Agent(&planner), action, object: Object::Tool(Box::new(facts)) };
-            let expected = if dangerous { "needs 1" } else { "allow" };
-            assert_eq!(word(&step_up(&set, &question)), expected, "{action} {situation}");
+            for owner in [None, Some(&owner)] {
+                let mut facts = ToolFacts { tool_owner: owner, ..facts("github") };
+                change(&mut facts);
+                let dangerous = facts.tool_owner.is_some() && facts.risk >= Risk::Destructive && facts.approvals == 0;
+                let question =
+                    Question { principal: Principal::Agent(&planner), action, object: Object::Tool(Box::new(facts)) };
+                let expected = if dangerous { "needs 1" } else { "allow" };
+                assert_eq!(word(&step_up(&set, &question)), expected, "{action} {situation} {owner:?}");
+            }
         }
+    }
+}
+
+#[test]
+fn a_pattern_that_no_catalogued_action_covers_counts_as_admin() {
+    let catalog = Readers
+        .catalog(
+            br#"
+[[tool]]
+name = "github"
+owner = "team-dev"
+action = [{ name = "issues.*", risk = "write" }, { name = "branch.delete", risk = "destructive" }]
+[[resource]]
+path = "github:repo/acme/*"
+sensitivity = "internal"
+"#,
+        )
+        .unwrap();
+    let planner = agent("planner", "team-web");
+    let (set, dev) = (Set::production().unwrap(), Set::dev().unwrap());
+    for (scope, production, development) in [
+        ("github:issues.read@repo/acme/web", "allow", "allow"),
+        ("github:branch.delete@repo/acme/web", "needs 1", "needs 1"),
+        ("github:branch.delete@**", "-", "needs 1"),
+        ("github:branch.*@repo/acme/web", "-", "needs 1"),
+        ("github:*@repo/acme/web", "-", "needs 1"),
+        ("github:*@**", "-", "needs 1"),
+        ("github:issues.read@**", "-", "allow"),
+        ("leftpad:publish@**", "-", "allow"),
+    ] {
+        let scope: Scope = scope.parse().unwrap();
+        let about = catalog.about(scope.tool(), scope.action(), scope.resource());
+        let mut facts = ToolFacts { tool_owner: about.owner, ..facts(scope.tool()) };
+        (facts.risk, facts.sensitivity, facts.catalogued) = (about.risk, about.sensitivity, about.catalogued);
+        let object = Object::Tool(Box::new(facts));
+        let question = Question { principal: Principal::Agent(&planner), action: Action::Request, object };
+        assert_eq!(word(&step_up(&set, &question)), production, "{scope}");
+        assert_eq!(word(&step_up(&dev, &question)), development, "{scope}");
     }
 }
 
 #[test]
 fn the_shipped_sets_are_the_files_of_deploy() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/policies");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
     for (directory, set) in [(root.clone(), Set::production().unwrap()), (root.join("dev"), Set::dev().unwrap())] {
         let mut files: Vec<(String, String)> = Vec::new();
+        if directory.ends_with("dev") {
+            files.push(("operators.cedar".to_owned(), read("operators.cedar")));
+        }
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|kind| kind == "cedar") {
@@ -193,8 +245,6 @@ fn the_shipped_sets_are_the_files_of_deploy() {
         // Who starts from them sees a name for each, not a number.
         assert!(set.ids().all(|id| !id.contains('.')), "{:?}", set.ids().collect::<Vec<_>>());
     }
-    let operators = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
-    assert_eq!(operators("operators.cedar"), operators("dev/operators.cedar"));
 }
 
 #[test]
