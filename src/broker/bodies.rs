@@ -16,8 +16,12 @@ pub struct Readers;
 
 impl Bodies for Readers {
     fn catalog(&self, bytes: &[u8]) -> Result<Arc<Catalog>, Error> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Error::malformed("catalog", "", "it is not UTF-8"))?;
-        catalog::parse(text).map(Arc::new)
+        let read = std::str::from_utf8(bytes).map_err(|_| Error::malformed("catalog", "", "it is not UTF-8"));
+        Ok(Arc::new(read.and_then(catalog::parse).unwrap_or_else(|error| {
+            // An earlier version took it. Not to start would be to revoke nothing; without it, nothing is known.
+            tracing::error!(%error, "the catalog in force cannot be read: all is uncatalogued until another is applied");
+            Catalog::default()
+        })))
     }
 
     fn policies(&self, bytes: &[u8]) -> Result<Arc<dyn Policies>, Error> {
@@ -32,16 +36,21 @@ impl Bodies for Readers {
     }
 }
 
-/// Policies of the ledger that this version does not understand: nothing is allowed but to apply others.
+/// Policies of the ledger that this version does not understand: nothing is allowed but to apply others, and to end or
+/// halt what runs.
 #[derive(Debug)]
 struct Unreadable(String);
 
 impl Policies for Unreadable {
     fn decide(&self, question: &Question<'_>) -> Ruling {
-        let to_apply =
-            question.action == Action::Administer && matches!(question.object, Object::Area(Area::Policy, _));
+        let open_to: &[Role] = match (question.action, &question.object) {
+            (Action::Administer, Object::Area(Area::Policy, _)) => &[Role::Admin],
+            // Nothing that is broken stands before a revoke.
+            (Action::Revoke, Object::Area(Area::Grants | Area::Suspensions, _)) => &[Role::Admin, Role::Responder],
+            _ => &[],
+        };
         match question.principal {
-            Principal::Operator(operator) if to_apply && operator.roles.contains(&Role::Admin) => {
+            Principal::Operator(operator) if operator.roles.iter().any(|role| open_to.contains(role)) => {
                 Ruling { allowed: true, ..Ruling::default() }
             }
             _ => Ruling {

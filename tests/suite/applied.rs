@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use belay::broker::Readers;
 use belay::cedar::Set;
-use belay::domain::agent::Role;
+use belay::domain::agent::{AgentStatus, Role};
 use belay::domain::cut::Target;
-use belay::domain::decide::{AddOperator, ApplyPolicy, Begin, Caller, Revoke};
+use belay::domain::decide::{
+    AddOperator, ApplyCatalog, ApplyPolicy, Begin, Caller, RemoveOperator, Revoke, SetAgentStatus,
+};
 use belay::domain::digest::Digest;
 use belay::domain::event::Origin;
 use belay::ledger::{Clock, Ledger, Request, Seeds};
@@ -139,11 +141,13 @@ async fn policies_that_cannot_be_read_deny_all_but_a_way_out() {
     let hands = Hands::new();
     let office = open(directory.path(), &hands).await;
     let world = &office.world;
-    let admin = world.operator("ada", &[Role::Admin, Role::Responder]).await;
+    let admin = world.operator("ada", &[Role::Admin]).await;
+    let approver = world.operator("bea", &[Role::Approver]).await;
     let glass = world.operator("glass", &[Role::BreakGlass]).await;
     let coder = world.agent("coder").await;
     let task = world.task(&coder).await;
     let grant = world.grant(&coder, task.id, &["db:read@orders"]).await.unwrap();
+    let other = world.grant(&coder, task.id, &["db:read@orders"]).await.unwrap();
     // A set as another version might have taken it: it reads what this one's schema does not have.
     let files = [("future.cedar", "permit (principal, action, resource) when { context.moon == \"full\" };")];
     let bytes = serde_json::to_vec(&files).unwrap();
@@ -162,14 +166,20 @@ async fn policies_that_cannot_be_read_deny_all_but_a_way_out() {
     let refusals = [
         world.grant(&coder, task.id, &["db:read@orders"]).await.map(drop),
         world.submit(&admin, add()).await.map(drop),
-        world.submit(&admin, revoke()).await.map(drop),
+        world.submit(&approver, revoke()).await.map(drop),
     ];
     for refusal in refusals {
         let message = refusal.unwrap_err().message;
         assert!(message.contains("the policies in force cannot be read"), "{message}");
     }
-    world.submit(&glass, revoke()).await.unwrap();
+    // Nothing that is broken stands before a revoke.
+    let set = |status| SetAgentStatus { name: "coder".parse().unwrap(), status, reason: "testing".parse().unwrap() };
+    world.submit(&admin, set(AgentStatus::Suspended)).await.unwrap();
+    world.submit(&admin, set(AgentStatus::Active)).await.unwrap();
+    world.submit(&admin, revoke()).await.unwrap();
     assert_eq!(world.state(grant.id), Some("revoked"));
+    let cut = Revoke { target: Target::Grant(other.id), reason: "testing".parse().unwrap(), dry_run: false };
+    world.submit(&glass, cut).await.unwrap();
 
     let (shown, text) = office.broker.policies().unwrap().unwrap();
     assert_eq!((shown.version, text.len()), (2, 1), "what is in force can be looked at");
@@ -179,4 +189,62 @@ async fn policies_that_cannot_be_read_deny_all_but_a_way_out() {
     assert_eq!(applied.version, 3);
     world.grant(&coder, task.id, &["db:read@orders"]).await.unwrap();
     world.submit(&admin, add()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_catalog_that_cannot_be_read_is_an_empty_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let hands = Hands::new();
+    let office = open(directory.path(), &hands).await;
+    let world = &office.world;
+    let coder = world.agent("coder").await;
+    let task = world.task(&coder).await;
+    // As another version might have taken it.
+    let bytes = b"[[moon]]\nphase = \"full\"\n".to_vec();
+    let digest = Digest::of(&bytes);
+    let command = ApplyCatalog { catalog: Arc::default(), digest, over: None };
+    let (request_id, seed) = ("test".to_owned(), world.ledger.seed());
+    let (caller, blobs) = (Caller::Broker, vec![(digest, bytes)]);
+    world.ledger.submit(Request { command, caller, request_id, idempotency: None, seed, blobs }).await.unwrap();
+    drop(office);
+
+    let office = open(directory.path(), &hands).await;
+    let world = &office.world;
+    assert_eq!(office.broker.catalog(false).unwrap().unwrap().applied.version, 1);
+    let grant = world.grant(&coder, task.id, &["db:read@orders"]).await.unwrap();
+    assert!(world.ledger.view(|view| view.radius_of(grant.id)).unwrap().unbounded);
+    world.apply_catalog("[[tool]]\nname = \"db\"\nowner = \"o\"\n").await;
+    assert_eq!(world.ledger.view(|view| view.catalog_version()), 2);
+}
+
+#[tokio::test]
+async fn somebody_who_has_enrolled_can_always_apply_policies() {
+    let directory = tempfile::tempdir().unwrap();
+    let office = open(directory.path(), &Hands::new()).await;
+    let world = &office.world;
+    let admin = world.operator("ada", &[Role::Admin]).await;
+    // Who was invited and never came is nobody.
+    let invite = |name: &str, role| AddOperator {
+        name: name.parse().unwrap(),
+        roles: vec![role],
+        secret_hash: Digest::of(name.as_bytes()),
+    };
+    world.submit(&Caller::Broker, invite("bea", Role::Auditor)).await.unwrap();
+    let by = |role: &str, action: &str| {
+        format!("permit (principal in Role::\"{role}\", action == Action::\"{action}\", resource is Area);\n")
+    };
+    let set = |text: String| Set::load(&[("set.cedar".to_owned(), text)]).unwrap();
+    let auditors = || set(by("auditor", "administer"));
+    let refused = office.broker.apply_policies(&asked(&admin), auditors(), None, false, false).await.unwrap_err();
+    assert_eq!(refused.reason, "locks_out");
+    // Here two look after operators, and one of them after policies.
+    let carl = world.operator("carl", &[Role::Responder]).await;
+    let operators =
+        "permit (principal in Role::\"responder\", action == Action::\"administer\", resource == Area::\"operators\");";
+    let both = set(by("admin", "administer") + operators);
+    office.broker.apply_policies(&asked(&admin), both, None, false, false).await.unwrap();
+    let remove = || RemoveOperator { name: "ada".parse().unwrap(), reason: "testing".parse().unwrap() };
+    assert_eq!(world.submit(&carl, remove()).await.unwrap_err().reason, "locks_out");
+    world.operator("dan", &[Role::Admin]).await;
+    world.submit(&carl, remove()).await.unwrap();
 }

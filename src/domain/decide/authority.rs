@@ -1,14 +1,18 @@
 //! What operators say there is, and what may be done: a catalog or a policy set, taken whole or not at all.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Context, Decide, Decision};
+use crate::domain::agent::{Kind, Operator};
 use crate::domain::applied::Applied;
 use crate::domain::catalog::Catalog;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::Body;
+use crate::domain::name::Name;
 use crate::domain::policy::{Object, Policies, Principal, Question, Right};
+use crate::domain::view::View;
 
 /// Puts another catalog in force.
 #[derive(Debug)]
@@ -61,8 +65,9 @@ impl Decide for ApplyPolicy {
         if let Some(same) = before.filter(|before| before.digest == self.digest) {
             return Ok(Decision::new(Vec::new(), same.clone()));
         }
-        if !self.force && ctx.view.operators().next().is_some() && !self.leaves_somebody(ctx) {
-            let message = "under these policies no operator could apply others; nothing is changed; use --force to do it all the same";
+        let alone = ctx.view.operators().next().is_none();
+        if !self.force && !alone && who_may_apply(&ctx.view, &*self.policies).next().is_none() {
+            let message = "under these policies no operator who has enrolled could apply others; nothing is changed; use --force to do it all the same";
             return Err(Error::denied("locks_out", message));
         }
         let applied = Applied { version, digest: self.digest, body: Some(Arc::clone(&self.policies)) };
@@ -70,15 +75,20 @@ impl Decide for ApplyPolicy {
     }
 }
 
-impl ApplyPolicy {
-    /// Whether somebody could still apply policies.
-    fn leaves_somebody(&self, ctx: &Context<'_>) -> bool {
-        let (action, area) = Right::ManagePolicy.question();
-        ctx.view.operators().filter(|operator| !operator.removed).any(|operator| {
+/// The operators who could apply others under these policies. One that is invited and never comes could not.
+pub(super) fn who_may_apply<'a>(
+    view: &View<'a>,
+    policies: &'a dyn Policies,
+) -> impl Iterator<Item = &'a Operator> + use<'a> {
+    let (action, area) = Right::ManagePolicy.question();
+    let identities = view.certificates().filter(|one| one.kind == Kind::Operator && one.grant.is_none());
+    let enrolled: BTreeSet<&Name> = identities.map(|one| &one.name).collect();
+    view.operators().filter(move |operator| !operator.removed && enrolled.contains(&operator.name)).filter(
+        move |operator| {
             let object = Object::Area(area, None);
-            self.policies.decide(&Question { principal: Principal::Operator(operator), action, object }).allowed
-        })
-    }
+            policies.decide(&Question { principal: Principal::Operator(operator), action, object }).allowed
+        },
+    )
 }
 
 fn next<T: ?Sized>(before: Option<&Applied<T>>, over: Option<u64>, what: &str) -> Result<u64, Error> {

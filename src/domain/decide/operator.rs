@@ -1,6 +1,8 @@
 //! Operators: added with roles, removed at once.
 
-use super::{Context, Decide, Decision, agent::join};
+use super::authority::who_may_apply;
+use super::weigh::policies;
+use super::{Caller, Context, Decide, Decision, agent::join};
 use crate::domain::agent::{Join, Kind, Operator, Role};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
@@ -53,6 +55,15 @@ impl Decide for AddOperator {
     }
 }
 
+impl RemoveOperator {
+    /// Whether it is the only one who could apply policies.
+    fn is_last(&self, ctx: &Context<'_>) -> bool {
+        let Ok((policies, _)) = policies(&ctx.view) else { return false };
+        let mut able = who_may_apply(&ctx.view, policies).peekable();
+        able.peek().is_some() && able.all(|operator| operator.name == self.name)
+    }
+}
+
 impl Decide for RemoveOperator {
     type Answer = Operator;
     const VERB: &'static str = "operator.remove";
@@ -70,6 +81,13 @@ impl Decide for RemoveOperator {
         }
         if ctx.caller.presenter().is_some_and(|presenter| presenter.name == self.name) {
             return Err(Error::denied("own_removal", "an operator does not remove itself; another admin has to"));
+        }
+        if !matches!(ctx.caller, Caller::Broker) && self.is_last(ctx) {
+            let message = format!(
+                "without operator `{}` nobody who has enrolled could apply policies; enroll another who may first",
+                self.name
+            );
+            return Err(Error::denied("locks_out", message));
         }
         let event = Body::OperatorRemoved { name: self.name.clone(), reason: self.reason.clone() };
         Ok(Decision::new(vec![event], removed))
