@@ -332,3 +332,71 @@ impl<'a> View<'a> {
         (adds, unions)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::catalog::{Draft, DraftResource, DraftTool, Sensitivity};
+    use crate::domain::entropy::Entropy;
+    use crate::domain::policy::Decided;
+    use crate::domain::time::Timestamp;
+
+    const MANY: usize = 1000;
+
+    fn grant(entropy: &mut Entropy, scope: &str) -> Grant {
+        let (id, end) = (GrantId::mint(Timestamp::default(), entropy), Timestamp::default());
+        Grant {
+            id,
+            parent: None,
+            root: id,
+            task: TaskId::mint(end, entropy),
+            agent: "agent".parse().unwrap(),
+            owner: "owner".parse().unwrap(),
+            subject: None,
+            scopes: Scopes::parse(&[scope]).unwrap(),
+            audience: "tool".parse().unwrap(),
+            mode: Mode::Root,
+            limits: Default::default(),
+            approvals: 0,
+            decided: Decided::default(),
+            depth: 0,
+            seq: 1,
+            created_at: end,
+            expires_at: end,
+            renewable_until: end,
+            status: Status::Active,
+        }
+    }
+
+    #[test]
+    fn grants_of_equal_scopes_share_one_reach_until_the_last_has_gone() {
+        let tool = DraftTool {
+            name: "a".to_owned(),
+            owner: "team".to_owned(),
+            destinations: Vec::new(),
+            ticket: false,
+            action: Vec::new(),
+        };
+        let resource = |at| DraftResource { path: format!("a:r/{at}"), sensitivity: Sensitivity::Internal };
+        let resource = (0..MANY).map(resource).collect();
+        let catalog = Catalog::build(Draft { tool: vec![tool], resource, ..Draft::default() }).unwrap();
+        let mut entropy = Entropy::from_seed([7; 32]);
+        let grants: Vec<Grant> =
+            (0..MANY).map(|at| grant(&mut entropy, if at % 2 == 0 { "a:go@r/**" } else { "a:go@r/1" })).collect();
+        let mut reaches = Reaches::of(&catalog, grants.iter(), &HashMap::new());
+        assert_eq!(reaches.known.len(), 2, "a closure for each set of scopes, not for each grant");
+        let wide = Arc::clone(&reaches.grants[&grants[0].id].reach);
+        assert!(grants.iter().step_by(2).all(|grant| Arc::ptr_eq(&wide, &reaches.grants[&grant.id].reach)));
+        let owner = Whole::Owner("owner".parse().unwrap());
+        assert_eq!(reaches.unions[&owner].union.figures(), catalog.figures(&wide));
+        for grant in grants.iter().step_by(2) {
+            assert!(reaches.unions[&owner].union.contains(0));
+            reaches.drop(&catalog, grant.id, &grant.scopes);
+        }
+        assert_eq!(reaches.unions[&owner].union.figures(), catalog.figures(&catalog.reach(&grants[1].scopes)));
+        for grant in grants.iter().skip(1).step_by(2) {
+            reaches.drop(&catalog, grant.id, &grant.scopes);
+        }
+        assert!(reaches.known.is_empty() && reaches.unions.is_empty());
+    }
+}
