@@ -171,11 +171,9 @@ fn unions(catalog: &Catalog, rounds: usize) {
         let floor = time(rounds, || one.resources.iter().copied().collect::<HashSet<u32>>());
         let what = format!("{count} resources, to a union of 100 grants");
         let empty = Union::default();
-        line(&format!("with, {name}"), &what, rounds, time(rounds, || union.with(catalog, &[one])), floor);
-        line(&format!("adds, {name}"), &what, rounds, time(rounds, || union.adds(catalog, &[&narrow], one)), floor);
+        line(&format!("more, {name}"), &what, rounds, time(rounds, || union.more(catalog, &[], one)), floor);
         let what = format!("{count} resources, to an empty union");
-        line(&format!("with, {name}, new"), &what, rounds, time(rounds, || empty.with(catalog, &[one])), floor);
-        line(&format!("adds, {name}, new"), &what, rounds, time(rounds, || empty.adds(catalog, &[], one)), floor);
+        line(&format!("more, {name}, new"), &what, rounds, time(rounds, || empty.more(catalog, &[], one)), floor);
         let added = time(rounds, || {
             union.add(catalog, one);
             union.remove(catalog, one);
