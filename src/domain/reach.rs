@@ -203,11 +203,6 @@ impl<'a> View<'a> {
         self.base.tables.catalog.as_ref().map_or(0, |applied| applied.version)
     }
 
-    /// The version of the catalog that counts.
-    pub fn counted_catalog(&self) -> u64 {
-        self.base.tables.catalog.as_ref().map_or(0, |applied| applied.version)
-    }
-
     /// The catalog that was applied last, as its event names it.
     pub fn applied_catalog(&self) -> Option<&'a Applied<Catalog>> {
         self.layers().find_map(|layer| layer.catalog.as_ref()).or(self.base.tables.catalog.as_ref())

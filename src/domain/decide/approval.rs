@@ -262,7 +262,7 @@ impl<'a> Case<'a> {
             return Err(stale(format!("it would add {now}, and {shown} was shown")));
         }
         // By another catalog, as much may be something else.
-        let moved = self.view.counted_catalog() != approval.catalog;
+        let moved = self.view.catalog_version() != approval.catalog;
         let shown = || names(&self.view, &self.wish(&approval.scopes, approval.ttl, as_if));
         if moved && approval.names.is_some_and(|names| names != shown()) {
             return Err(stale("it would add other resources than were shown".to_owned()));

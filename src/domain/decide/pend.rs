@@ -57,7 +57,7 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
         limits: grant.map(|grant| grant.limits.clone()).unwrap_or_default(),
         needed,
         decided,
-        catalog: ctx.view.counted_catalog(),
+        catalog: ctx.view.catalog_version(),
         radius: weight.radius,
         adds: weight.adds,
         names: Some(names_of(&ctx.view, wish)),
