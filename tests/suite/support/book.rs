@@ -243,7 +243,10 @@ impl Book {
         }
         let envelope = self.tasks[&grant.task].envelope.as_ref().filter(|open| {
             let within = self.calls(&grant.scopes).is_subset(&self.calls(&open.scopes));
-            grant.mode != Mode::Narrowed && self.at < open.expires_at.millis() && within
+            let shown = sum(open.radius);
+            let alone = self.alone(&grant.scopes);
+            let holds = alone.0 <= shown.0 && (0..4).all(|at| alone.1[at] <= shown.1[at]) && (shown.2 || !alone.2);
+            grant.mode != Mode::Narrowed && self.at < open.expires_at.millis() && within && holds
         });
         let mut humans = carried;
         if needs > carried {
@@ -282,6 +285,11 @@ impl Book {
         self.approvals.insert(approval.id, approval.clone());
     }
 
+    /// What these scopes come to by themselves.
+    fn alone(&self, scopes: &Scopes) -> Sum {
+        MAPS[self.map].figures(&MAPS[self.map].reach(&plain(scopes).collect::<Vec<_>>()))
+    }
+
     fn adds(&self, task: &Whole, scopes: &Scopes) -> Sum {
         let before = self.reach(task, self.before, None).0;
         let (alone, unbounded) = MAPS[self.map].reach(&plain(scopes).collect::<Vec<_>>());
@@ -312,10 +320,9 @@ impl Book {
             assert!(allowed.is_subset(&self.calls(scopes)), "wider than approved: {activation:?}");
         }
         let carried = self.carried(&grant);
-        // What others of the same agent, owner and subject did meanwhile changes nothing.
-        let task = self.unions(&grant, &activation.scopes)[0].0;
-        let shown = approval.unions;
-        let needs = self.needs(&activation.scopes, [task, shown.agent.score, shown.owner.score, shown.subject.score]);
+        // What others of the same owner did meanwhile changes nothing.
+        let [task, agent, _, subject] = self.unions(&grant, &activation.scopes).map(|sum| sum.0);
+        let needs = self.needs(&activation.scopes, [task, agent, approval.unions.owner.score, subject]);
         let humans = votes.max(carried);
         assert!(humans >= needs && activation.approvals == humans, "{needs} are needed: {activation:?} {approval:?}");
         let (adds, most) = (self.adds(&Whole::Task(grant.task), &activation.scopes), sum(approval.adds));
@@ -340,7 +347,8 @@ impl Book {
     fn renewed(&mut self, id: GrantId, expires: i64) {
         let grant = self.grants[&id].grant.clone();
         assert!(self.is_live(id) && expires > grant.expires_at.millis(), "{grant:?}");
-        let needs = self.needs(&grant.scopes, self.unions(&grant, &grant.scopes).map(|sum| sum.0));
+        // It adds nothing: what others came to hold meanwhile is not held against it.
+        let needs = self.needs(&grant.scopes, [self.alone(&grant.scopes).0; 4]);
         assert!(self.grants[&id].humans >= needs, "{needs} would be needed: {grant:?}");
         self.grants.get_mut(&id).unwrap().grant.expires_at = belay::domain::time::Timestamp::from_millis(expires);
         self.is_within(id);
