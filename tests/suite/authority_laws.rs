@@ -67,9 +67,11 @@ fn no_history_yields_an_authority_beyond_ancestors_ceilings_and_what_humans_allo
         "active roots", "active within", "active own", "pending", "given", "approved by one", "approved by two",
         "approved in part", "denied", "envelopes opened", "within an envelope", "renewed", "completed", "revoked",
         "halted or resumed", "tokens", "narrowed", "catalogs", "policies", "scope_widened", "beyond_ceiling",
-        "policy_denied", "approval_stale", "approval_needed", "approval_widens", "own_request", "already_given",
-        "approval_decided", "depth_limit",
+        "approval_stale", "approval_widens", "own_request", "approval_decided", "depth_limit",
     ];
-    let missing: Vec<_> = telling.iter().filter(|what| !seen.contains_key(**what)).collect();
+    // Of few histories, some have none of these.
+    let rare = ["policy_denied", "approval_needed", "already_given"];
+    let telling = telling.iter().chain(rare.iter().filter(|_| cases() >= 100));
+    let missing: Vec<_> = telling.filter(|what| !seen.contains_key(**what)).collect();
     assert!(missing.is_empty(), "these histories prove little: never {missing:?} in {seen:?}");
 }
