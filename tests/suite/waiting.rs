@@ -164,10 +164,12 @@ async fn what_nobody_will_be_asked_any_more_takes_no_prompt() {
         assert!(waits(&town.request(&greedy, task, &[0]).await.unwrap()));
     }
     town.world.hands.turn(Span::seconds(2));
-    let task = town.task(&other, None).await;
-    let pending = town.request(&other, task, &[1]).await.unwrap().approval.unwrap();
-    let waits = pending.prompted_at().unwrap().since(town.world.ledger.now());
-    assert!(waits <= Span::hours(1), "asked in {} s", waits.as_millis() / 1000);
+    for (agent, name) in [(&other, "other"), (&greedy, "greedy")] {
+        let task = town.task(agent, None).await;
+        let pending = town.request(agent, task, &[1]).await.unwrap().approval.unwrap();
+        let waits = pending.prompted_at().unwrap().since(town.world.ledger.now());
+        assert!(waits <= Span::hours(1), "{name} is asked about in {} s", waits.as_millis() / 1000);
+    }
 }
 
 /// Responders who may end and halt what their own team answers for, and nothing else.
