@@ -28,6 +28,8 @@ pub mod client;
 pub mod domain;
 #[cfg(feature = "broker")]
 pub mod edge;
+#[cfg(feature = "broker")]
+pub mod effect;
 pub mod format;
 #[cfg(feature = "broker")]
 pub mod ledger;
@@ -51,11 +53,13 @@ pub const EDGES: &[(&str, &[&str])] = &[
     // one file per noun: ordinary clients of the gRPC interface
     ("cli", &["server", "client", "wire", "format", "cedar"]),
     // the only place that builds concrete parts: listeners, TLS, tasks, drain
-    ("server", &["edge", "broker", "cedar", "ledger", "store", "client", "attest", "measure"]),
+    ("server", &["edge", "broker", "effect", "cedar", "ledger", "store", "client", "attest", "measure"]),
     // gRPC and HTTPS: translate, nothing else
-    ("edge", &["broker", "attest", "wire", "format", "measure"]),
+    ("edge", &["broker", "effect", "attest", "wire", "format", "measure"]),
     // use cases: prepare, submit, sign; no rules of their own
-    ("broker", &["ledger", "sign", "verifier", "format", "store", "merkle", "cedar"]),
+    ("broker", &["effect", "ledger", "sign", "verifier", "format", "store", "merkle", "cedar"]),
+    // follows the log: feed, status lists, CRLs, leases; submits outcomes
+    ("effect", &["ledger", "sign", "format", "measure"]),
     // turn, view, snapshot; events are stored as the protobuf that `wire` makes of them
     ("ledger", &["store", "merkle", "wire", "measure"]),
     // policies: load, validate, decide; the contract is in `domain::policy`
@@ -64,8 +68,8 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("measure", &[]),
     // the log's home: one contract, one test suite
     ("store", &["merkle"]),
-    // connect, identity, refusals
-    ("client", &[]),
+    // connect, identity, refusals, the feed
+    ("client", &["wire", "verifier"]),
     // offline check of a credential
     ("verifier", &["format"]),
     // evidence to verified identity: join token, certificate request, mTLS

@@ -49,7 +49,7 @@ impl Broker {
                     all || !approved && is_asked(one, &presenter.name, now)
                 }
                 Caller::Broker => true,
-                Caller::Holder(_) | Caller::Stranger => false,
+                Caller::Holder(_) | Caller::Pep(_) | Caller::Stranger => false,
             };
             let waits = |one: &&Approval| all || is_waiting(state_of(&view, one, now));
             view.approvals().filter(wanted).filter(waits).map(|one| Shown::of(&view, one, now)).collect()
@@ -68,7 +68,7 @@ impl Broker {
             let known = view.approval(&id).filter(|one| match &asked.caller {
                 Caller::Agent(presenter) => is_of(one, &presenter.name),
                 Caller::Operator(_) | Caller::Broker => true,
-                Caller::Holder(_) | Caller::Stranger => false,
+                Caller::Holder(_) | Caller::Pep(_) | Caller::Stranger => false,
             });
             known.map(|one| Shown::of(&view, one, now)).ok_or_else(|| Error::not_found("approval", id))
         })

@@ -89,6 +89,7 @@ impl Broker {
         let (kind, name) = match &asked.caller {
             Caller::Agent(presenter) => (Kind::Agent, &presenter.name),
             Caller::Operator(presenter) => (Kind::Operator, &presenter.name),
+            Caller::Pep(presenter) => (Kind::Pep, &presenter.name),
             Caller::Holder(_) | Caller::Broker | Caller::Stranger => {
                 return Err(Error::new(
                     Code::Unauthenticated,

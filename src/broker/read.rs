@@ -112,7 +112,7 @@ impl Broker {
             let own = |grant: &Grant| match &asked.caller {
                 Caller::Agent(presenter) => view.ancestry(grant.id).any(|link| link.agent == presenter.name),
                 Caller::Operator(_) | Caller::Broker => true,
-                Caller::Holder(_) | Caller::Stranger => false,
+                Caller::Holder(_) | Caller::Pep(_) | Caller::Stranger => false,
             };
             let grant = view.grant(id).filter(|grant| own(grant)).ok_or_else(|| Error::not_found("grant", id))?;
             let mut found = if tree { view.descend(vec![id], |_| true) } else { vec![grant] };

@@ -99,7 +99,7 @@ pub(super) fn possession(asked: &Asked) -> Option<Digest> {
     match &asked.caller {
         Caller::Agent(presenter) | Caller::Holder(presenter) => Some(presenter.thumbprint),
         Caller::Operator(_) | Caller::Broker => None,
-        // Nobody who is not known asks here; if one did, no token is bound to it.
-        Caller::Stranger => Some(Digest([0; 32])),
+        // No token is bound to an enforcement point's own certificate; nor to nobody's, if nobody could ask here.
+        Caller::Pep(_) | Caller::Stranger => Some(Digest([0; 32])),
     }
 }

@@ -91,6 +91,8 @@ pub enum Kind {
     Operator,
     /// `spiffe://TRUST_DOMAIN/server/NAME`: the broker's own listeners.
     Server,
+    /// `spiffe://TRUST_DOMAIN/pep/NAME`: an enforcement point.
+    Pep,
 }
 
 /// A single-use invitation. The secret itself is never kept.
@@ -98,7 +100,7 @@ pub enum Kind {
 pub struct Join {
     /// Its id; not secret.
     pub id: JoinId,
-    /// Agent or operator.
+    /// Agent, operator or enforcement point.
     pub kind: Kind,
     /// Whose identity it gives.
     pub name: Name,
@@ -140,4 +142,4 @@ pub(crate) use words;
 
 words! { AgentStatus "status": Active = "active", Suspended = "suspended", Retired = "retired" }
 words! { Role "role": Admin = "admin", Approver = "approver", Responder = "responder", Auditor = "auditor", BreakGlass = "break_glass" }
-words! { Kind "kind": Agent = "agent", Operator = "operator", Server = "server" }
+words! { Kind "kind": Agent = "agent", Operator = "operator", Server = "server", Pep = "pep" }

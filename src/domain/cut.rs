@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
+use super::event::{Actor, Revocation, Settled};
 use super::id::{CertificateId, GrantId, LeaseId, RevocationId, TaskId, TokenId};
 use super::name::{Line, Name};
 use super::time::{LONGEST_TASK, Timestamp};
@@ -27,6 +28,21 @@ pub enum Target {
     Owner(Line),
     /// All that runs on behalf of a subject.
     Subject(Line),
+}
+
+/// A revocation, as remembered: by its id, when something else was cut by the same name since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The event.
+    pub revocation: Revocation,
+    /// Its sequence.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who revoked.
+    pub by: Actor,
+    /// What came of it, once no more will.
+    pub settled: Option<Settled>,
 }
 
 /// One cut, as remembered.

@@ -13,11 +13,14 @@ use super::certificate::Certificate;
 use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
+use super::freeze::Freeze;
 use super::grant::{Credential, Grant, Status, Task, Token};
-use super::id::{ApprovalId, CertificateId, GrantId, InvocationId, JoinId, RevocationId, TaskId};
+use super::id::{ApprovalId, CertificateId, FreezeId, GrantId, InvocationId, JoinId, LeaseId, RevocationId, TaskId};
 use super::key::Key;
+use super::lease::{Backend, Lease, LeaseStatus, Trouble};
 use super::limits::Charge;
 use super::name::{Audience, Line, Name, TrustDomain};
+use super::pep::Pep;
 use super::policy::{Decided, Policies};
 use super::scope::Call;
 use super::scope::Scopes;
@@ -46,6 +49,8 @@ pub enum Actor {
     Agent(Name),
     /// An operator.
     Operator(Name),
+    /// An enforcement point.
+    Pep(Name),
     /// The broker itself.
     Broker,
     /// Somebody who has not proved who it is: an enrolment.
@@ -83,6 +88,10 @@ pub enum Body {
     OperatorAdded { operator: Operator, join: Join },
     /// An operator was removed.
     OperatorRemoved { name: Name, reason: Line },
+    /// An enforcement point was registered and invited.
+    PepRegistered { pep: Pep, join: Join },
+    /// An enforcement point was retired.
+    PepRetired { name: Name, reason: Line },
     /// A new join token for somebody known.
     Invited { join: Join },
     /// A certificate will be signed: these bytes, for this key.
@@ -97,6 +106,8 @@ pub enum Body {
     TaskStarted { task: Task },
     /// A task ended, and with it all its grants.
     TaskEnded { id: TaskId, agent: Name, reason: Line },
+    /// A task, and with it all its grants, was suspended or resumed.
+    TaskStatusChanged { id: TaskId, agent: Name, suspended: bool, reason: Line },
     /// A grant was issued: a root, or a delegation.
     GrantIssued { grant: Grant },
     /// A grant that waited for approval may be used.
@@ -121,6 +132,20 @@ pub enum Body {
     PolicyApplied(Applied<dyn Policies>),
     /// Something was cut, and with it all below.
     Revoked(Revocation),
+    /// Everything that hangs on a revocation is over.
+    RevocationSettled(Settled),
+    /// Matching authority is void from now on.
+    Frozen(Freeze),
+    /// A freeze was lifted.
+    Thawed { id: FreezeId, reason: Line },
+    /// A system to lease secrets in was added, or its address and roles were replaced.
+    BackendAdded(Backend),
+    /// One was removed.
+    BackendRemoved { name: Name, reason: Line },
+    /// A leased secret will be made.
+    LeaseIssued { lease: Lease },
+    /// What is known of a leased secret in its target changed.
+    LeaseChanged(LeaseChange),
     /// A tool call was decided.
     Invoked(Invocation),
     /// A snapshot of the state at `seq` was stored.
@@ -180,6 +205,36 @@ pub struct Revocation {
     pub cut: CutCounts,
 }
 
+/// What became of all that a revocation ended, once no more will come of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Which revocation.
+    pub id: RevocationId,
+    /// What is refused, or gone, everywhere.
+    pub enforced: CutCounts,
+    /// What somebody honoured until it expired.
+    pub expired: CutCounts,
+    /// When the last of it was over.
+    pub at: Timestamp,
+}
+
+/// What is known of a leased secret from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeaseChange {
+    /// Which.
+    pub id: LeaseId,
+    /// Its grant.
+    pub grant: GrantId,
+    /// The root of that grant's tree.
+    pub root: GrantId,
+    /// Its holder.
+    pub agent: Name,
+    /// How it is in its target.
+    pub status: LeaseStatus,
+    /// Why it is not as it should be, if it is not.
+    pub trouble: Option<Trouble>,
+}
+
 /// How much a revocation ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutCounts {
@@ -234,6 +289,8 @@ impl Body {
             Self::TokenIssued { token } => Some(token.grant),
             Self::CertificateRecorded { certificate, .. } => certificate.grant,
             Self::Revoked(Revocation { target: Target::Grant(id), .. }) => Some(*id),
+            Self::LeaseIssued { lease } => Some(lease.grant),
+            Self::LeaseChanged(change) => Some(change.grant),
             Self::Invoked(invocation) => invocation.grant,
             _ => None,
         }
@@ -247,6 +304,8 @@ impl Body {
             Self::GrantActivated(activation) => Some(activation.root),
             Self::TokenIssued { token } => token.chain.first().map(|link| link.grant),
             Self::Revoked(revocation) => revocation.tree,
+            Self::LeaseIssued { lease } => Some(lease.root),
+            Self::LeaseChanged(change) => Some(change.root),
             Self::Invoked(invocation) => invocation.tree,
             _ => None,
         }
@@ -263,11 +322,14 @@ impl Body {
             Self::ApprovalRequested { approval } => Some(&approval.holder),
             Self::EnvelopeOpened { agent, .. }
             | Self::TaskEnded { agent, .. }
+            | Self::TaskStatusChanged { agent, .. }
             | Self::GrantRenewed { agent, .. }
             | Self::GrantStatusChanged { agent, .. } => Some(agent),
             Self::TokenIssued { token } => token.chain.last().map(|link| &link.agent),
             Self::Revoked(Revocation { target: Target::Agent(name), .. }) => Some(name),
             Self::Invoked(invocation) => invocation.agent.as_ref(),
+            Self::LeaseIssued { lease } => Some(&lease.agent),
+            Self::LeaseChanged(change) => Some(&change.agent),
             Self::Invited { join } if join.kind == super::agent::Kind::Agent => Some(&join.name),
             Self::CertificateRecorded { certificate, .. } if certificate.kind == super::agent::Kind::Agent => {
                 Some(&certificate.name)
@@ -304,6 +366,9 @@ kinds! {
     CertificateSigned = "certificate_signed",
     TaskStarted = "task_started",
     TaskEnded = "task_ended",
+    TaskStatusChanged = "task_status_changed",
+    PepRegistered = "pep_registered",
+    PepRetired = "pep_retired",
     GrantIssued = "grant_issued",
     GrantActivated = "grant_activated",
     GrantRenewed = "grant_renewed",
@@ -316,6 +381,13 @@ kinds! {
     CatalogApplied = "catalog_applied",
     PolicyApplied = "policy_applied",
     Revoked = "revoked",
+    RevocationSettled = "revocation_settled",
+    Frozen = "frozen",
+    Thawed = "thawed",
+    BackendAdded = "backend_added",
+    BackendRemoved = "backend_removed",
+    LeaseIssued = "lease_issued",
+    LeaseChanged = "lease_changed",
     Invoked = "invoked",
     SnapshotTaken = "snapshot_taken",
 }
@@ -325,6 +397,7 @@ impl std::fmt::Display for Actor {
         match self {
             Self::Agent(name) => write!(f, "agent:{name}"),
             Self::Operator(name) => write!(f, "operator:{name}"),
+            Self::Pep(name) => write!(f, "pep:{name}"),
             Self::Broker => f.write_str("broker"),
             Self::Stranger => f.write_str("stranger"),
         }
@@ -337,9 +410,12 @@ impl std::str::FromStr for Actor {
         match text.split_once(':') {
             Some(("agent", name)) => name.parse().map(Self::Agent),
             Some(("operator", name)) => name.parse().map(Self::Operator),
+            Some(("pep", name)) => name.parse().map(Self::Pep),
             None if text == "broker" => Ok(Self::Broker),
             None if text == "stranger" => Ok(Self::Stranger),
-            _ => Err(Error::malformed("actor", text, "expected agent:NAME, operator:NAME, broker or stranger")),
+            _ => {
+                Err(Error::malformed("actor", text, "expected agent:NAME, operator:NAME, pep:NAME, broker or stranger"))
+            }
         }
     }
 }

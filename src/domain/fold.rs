@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::approval::{Approval, ApprovalStatus};
-use super::cut::Cut;
-use super::event::{Activation, Body, Entry, Idempotency, Invocation};
+use super::cut::{Cut, Recorded};
+use super::event::{Activation, Body, Entry, Idempotency, Invocation, LeaseChange};
 use super::grant::{Grant, LiveToken, Status, Token};
 use super::id::{ApprovalId, GrantId};
+use super::lease::Lease;
 use super::policy::Mode;
 use super::scope::Scope;
 use super::state::{Delta, Remembered, RequestKey, SnapshotMark};
@@ -14,7 +15,7 @@ use super::time::{KEY_KEPT, Timestamp};
 use super::view::View;
 
 /// Raised when the same events fold to another state: a snapshot of another version is not loaded.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// An event that speaks of something the log does not know: the log is not ours, or is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +62,15 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
             operator.removed = true;
             delta.operators.insert(name.clone(), operator);
         }
+        Body::PepRegistered { pep, join } => {
+            delta.peps.insert(pep.name.clone(), pep.clone());
+            delta.joins.insert(join.id, join.clone());
+        }
+        Body::PepRetired { name, .. } => {
+            let mut pep = view.pep(name).ok_or_else(|| missing(format!("enforcement point {name}")))?.clone();
+            pep.retired = true;
+            delta.peps.insert(name.clone(), pep);
+        }
         Body::Invited { join } => drop(delta.joins.insert(join.id, join.clone())),
         Body::CertificateRecorded { certificate, join, .. } => {
             if let Some(id) = join {
@@ -79,6 +89,11 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         Body::TaskEnded { id, .. } => {
             let mut task = view.task(id).ok_or_else(|| missing(format!("task {id}")))?.clone();
             task.ended = true;
+            delta.tasks.insert(*id, task);
+        }
+        Body::TaskStatusChanged { id, suspended, .. } => {
+            let mut task = view.task(id).ok_or_else(|| missing(format!("task {id}")))?.clone();
+            task.suspended = *suspended;
             delta.tasks.insert(*id, task);
         }
         Body::GrantIssued { grant } => issued(view, grant.clone(), &mut delta),
@@ -133,6 +148,31 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         Body::Revoked(revocation) => {
             let cut = Cut { id: revocation.id, seq, until: revocation.until };
             delta.cuts.insert(revocation.target.clone(), cut);
+            let recorded =
+                Recorded { revocation: revocation.clone(), seq, at: entry.at, by: entry.actor.clone(), settled: None };
+            delta.revocations.insert(revocation.id, recorded);
+        }
+        Body::RevocationSettled(settled) => {
+            let recorded = view.revocation(&settled.id).ok_or_else(|| missing(format!("revocation {}", settled.id)))?;
+            delta.revocations.insert(settled.id, Recorded { settled: Some(settled.clone()), ..recorded.clone() });
+        }
+        Body::Frozen(freeze) => drop(delta.freezes.insert(freeze.id, freeze.clone())),
+        Body::Thawed { id, .. } => {
+            let mut freeze = view.freeze(id).ok_or_else(|| missing(format!("freeze {id}")))?.clone();
+            freeze.thawed = freeze.thawed.or(Some(entry.at));
+            delta.freezes.insert(*id, freeze);
+        }
+        Body::BackendAdded(backend) => drop(delta.backends.insert(backend.name.clone(), backend.clone())),
+        Body::BackendRemoved { name, .. } => {
+            let mut backend = view.backend(name).ok_or_else(|| missing(format!("backend {name}")))?.clone();
+            backend.removed = true;
+            delta.backends.insert(name.clone(), backend);
+        }
+        Body::LeaseIssued { lease } => drop(delta.leases.insert(lease.id, lease.clone())),
+        Body::LeaseChanged(LeaseChange { id, status, trouble, .. }) => {
+            let known = view.lease(id).ok_or_else(|| missing(format!("lease {id}")))?.clone();
+            let changed_at = if known.status == *status { known.changed_at } else { entry.at };
+            delta.leases.insert(*id, Lease { status: *status, changed_at, trouble: trouble.clone(), ..known });
         }
         Body::Invoked(invocation) => invoked(view, invocation, &mut delta).map_err(missing)?,
         Body::SnapshotTaken { seq, digest, version } => {
@@ -198,6 +238,7 @@ fn live(token: &Token) -> LiveToken {
         thumbprint: token.thumbprint,
         key_hash: token.key_hash,
         kid: token.kid.clone(),
+        status: token.status,
     }
 }
 

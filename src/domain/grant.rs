@@ -7,11 +7,12 @@ use super::approval::Envelope;
 use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
-use super::id::{CertificateId, GrantId, TaskId, TokenId};
+use super::id::{CertificateId, GrantId, LeaseId, TaskId, TokenId};
 use super::limits::Limits;
 use super::name::{Audience, Line, Name};
 use super::policy::{Decided, Mode};
 use super::scope::Scopes;
+use super::status::StatusPlace;
 use super::time::Timestamp;
 
 /// A declared purpose with a deadline: the root context of grants.
@@ -31,6 +32,8 @@ pub struct Task {
     pub envelope: Option<Envelope>,
     /// Whether it was ended.
     pub ended: bool,
+    /// Whether it is halted, until resumed.
+    pub suspended: bool,
     /// When it began.
     pub created_at: Timestamp,
 }
@@ -167,6 +170,8 @@ pub struct Token {
     pub key_hash: Digest,
     /// The key that signs it.
     pub kid: String,
+    /// Its place in the status lists; tokens of before there were any have none.
+    pub status: Option<StatusPlace>,
 }
 
 impl Token {
@@ -206,6 +211,8 @@ pub struct LiveToken {
     pub key_hash: Digest,
     /// The key that signed it.
     pub kid: String,
+    /// Its place in the status lists.
+    pub status: Option<StatusPlace>,
 }
 
 /// What is handed out under a grant, by its id.
@@ -216,6 +223,8 @@ pub enum Credential {
     Token(TokenId),
     /// A certificate.
     Certificate(CertificateId),
+    /// A leased secret.
+    Lease(LeaseId),
 }
 
 impl Credential {
@@ -224,6 +233,7 @@ impl Credential {
         match self {
             Self::Token(_) => "token",
             Self::Certificate(_) => "certificate",
+            Self::Lease(_) => "lease",
         }
     }
 
@@ -232,6 +242,7 @@ impl Credential {
         match self {
             Self::Token(id) => Target::Token(id),
             Self::Certificate(id) => Target::Certificate(id),
+            Self::Lease(id) => Target::Lease(id),
         }
     }
 }
@@ -254,7 +265,8 @@ impl std::str::FromStr for Credential {
         match text.parse()? {
             Target::Token(id) => Ok(Self::Token(id)),
             Target::Certificate(id) => Ok(Self::Certificate(id)),
-            _ => Err(Error::malformed("credential", text, "expected a tok_ or crt_ id")),
+            Target::Lease(id) => Ok(Self::Lease(id)),
+            _ => Err(Error::malformed("credential", text, "expected a tok_, crt_ or lse_ id")),
         }
     }
 }

@@ -100,6 +100,10 @@ ids! {
     InvocationId = "inv";
     /// A join token; the secret is not part of it.
     JoinId = "jtk";
+    /// An enforcement point.
+    PepId = "pep";
+    /// A freeze.
+    FreezeId = "frz";
 }
 
 fn mint(at: Timestamp, entropy: &mut Entropy) -> Uuid {

@@ -73,7 +73,7 @@ impl Purpose {
     /// The authority that signs certificates of this kind of party.
     pub fn of(kind: Kind) -> Self {
         match kind {
-            Kind::Agent | Kind::Server => Self::Authority,
+            Kind::Agent | Kind::Server | Kind::Pep => Self::Authority,
             Kind::Operator => Self::Operator,
         }
     }

@@ -19,11 +19,14 @@ pub mod error;
 pub mod event;
 #[cfg(feature = "broker")]
 pub mod fold;
+pub mod freeze;
 pub mod grant;
 pub mod id;
 pub mod key;
+pub mod lease;
 pub mod limits;
 pub mod name;
+pub mod pep;
 pub mod policy;
 #[cfg(feature = "broker")]
 pub mod prepared;
@@ -35,6 +38,7 @@ pub mod scope;
 pub mod spent;
 #[cfg(feature = "broker")]
 pub mod state;
+pub mod status;
 pub mod time;
 #[cfg(feature = "broker")]
 pub mod tree;

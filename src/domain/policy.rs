@@ -110,12 +110,16 @@ pub enum Area {
     Audit,
     /// What a credential would be answered.
     Decisions,
+    /// Enforcement points: register, invite, retire.
+    EnforcementPoints,
+    /// The systems in which secrets are leased.
+    Backends,
 }
 
 /// What is known of the target of a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AboutTarget<'a> {
-    /// `grant`, `task`, `token`, `certificate`, `lease`, `agent`, `owner`, `subject` or `key`.
+    /// `grant`, `task`, `token`, `certificate`, `lease`, `agent`, `owner`, `subject`, `key` or `freeze`.
     pub kind: &'a str,
     /// Who answers for it, where that is one owner.
     pub owner: Option<&'a Line>,
@@ -247,11 +251,15 @@ pub enum Right {
     ManageOperators,
     /// Rotate signing keys.
     ManageKeys,
+    /// Register, invite and retire enforcement points.
+    ManagePeps,
+    /// Add and remove the systems in which secrets are leased.
+    ManageBackends,
     /// Apply a catalog.
     ManageCatalog,
     /// Apply policies.
     ManagePolicy,
-    /// Halt an agent or a grant, and let it go on.
+    /// Halt an agent, a task or a grant, or freeze what matches a scope; and let it go on.
     Suspend,
     /// Cut grants, credentials, tasks and names.
     Revoke,
@@ -265,10 +273,12 @@ pub enum Right {
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ManageAgents,
         Self::ManageOperators,
         Self::ManageKeys,
+        Self::ManagePeps,
+        Self::ManageBackends,
         Self::ManageCatalog,
         Self::ManagePolicy,
         Self::Suspend,
@@ -284,6 +294,8 @@ impl Right {
             Self::ManageAgents => (Action::Administer, Area::Agents),
             Self::ManageOperators => (Action::Administer, Area::Operators),
             Self::ManageKeys => (Action::Administer, Area::Keys),
+            Self::ManagePeps => (Action::Administer, Area::EnforcementPoints),
+            Self::ManageBackends => (Action::Administer, Area::Backends),
             Self::ManageCatalog => (Action::Administer, Area::Catalog),
             Self::ManagePolicy => (Action::Administer, Area::Policy),
             Self::Suspend => (Action::Revoke, Area::Suspensions),
@@ -300,6 +312,8 @@ impl Right {
             Self::ManageAgents => "manage agents",
             Self::ManageOperators => "manage operators",
             Self::ManageKeys => "manage keys",
+            Self::ManagePeps => "manage enforcement points",
+            Self::ManageBackends => "manage backends",
             Self::ManageCatalog => "apply a catalog",
             Self::ManagePolicy => "apply policies",
             Self::Suspend => "suspend or resume",
@@ -328,5 +342,5 @@ words! { Action "action": Request = "request", Delegate = "delegate", Invoke = "
 Revoke = "revoke", Read = "read", Administer = "administer" }
 words! { Area "area": Agents = "agents", Operators = "operators", Keys = "keys", Catalog = "catalog",
 Policy = "policy", Grants = "grants", Suspensions = "suspensions", State = "state", Audit = "audit",
-Decisions = "decisions" }
+Decisions = "decisions", EnforcementPoints = "enforcement_points", Backends = "backends" }
 words! { Mode "mode": Root = "root", Narrowed = "narrowed", Own = "own" }

@@ -13,18 +13,24 @@ use super::applied::Applied;
 use super::approval::{APPROVAL_KEPT, Approval, ApprovalStatus};
 use super::catalog::Catalog;
 use super::certificate::Certificate;
-use super::cut::{Cut, Target};
+use super::cut::{Cut, Recorded, Target};
 use super::digest::Digest;
 use super::event::{Actor, Origin};
+use super::freeze::Freeze;
 use super::grant::{Grant, LiveToken, Task};
-use super::id::{ApprovalId, CertificateId, GrantId, InvocationId, JoinId, TaskId, TokenId};
+use super::id::{
+    ApprovalId, CertificateId, FreezeId, GrantId, InvocationId, JoinId, LeaseId, RevocationId, TaskId, TokenId,
+};
 use super::key::Key;
+use super::lease::{Backend, Lease, LeaseStatus};
 use super::name::Name;
+use super::pep::Pep;
 use super::policy::{Decided, Policies};
 use super::radius::Reach;
 use super::reach::{Fresh, Reaches};
 use super::scope::Scope;
 use super::spent::{Exercised, Spent};
+use super::status::StatusPlace;
 use super::time::{GRACE, Timestamp};
 use super::tree::Tree;
 
@@ -39,6 +45,8 @@ pub struct State {
     pub(super) held: HashMap<Name, BTreeSet<GrantId>>,
     pub(super) tokens_of: HashMap<GrantId, BTreeSet<TokenId>>,
     pub(super) certificates_of: HashMap<GrantId, BTreeSet<CertificateId>>,
+    pub(super) leases_of: HashMap<GrantId, BTreeSet<LeaseId>>,
+    pub(super) places: HashMap<u64, HashMap<u32, TokenId>>,
     pub(super) keyed: HashMap<Digest, BTreeSet<CertificateId>>,
     pub(super) reaches: Reaches,
     catalog: Arc<Catalog>,
@@ -82,6 +90,16 @@ pub struct Tables {
     pub remembered: HashMap<RequestKey, Remembered>,
     /// Cuts.
     pub cuts: HashMap<Target, Cut>,
+    /// Enforcement points by name.
+    pub peps: HashMap<Name, Pep>,
+    /// Freezes, lifted ones for a while too.
+    pub freezes: HashMap<FreezeId, Freeze>,
+    /// Systems to lease secrets in, removed ones too.
+    pub backends: HashMap<Name, Backend>,
+    /// Leased secrets, until they are over and gone.
+    pub leases: HashMap<LeaseId, Lease>,
+    /// Revocations by id, for as long as their cuts.
+    pub revocations: HashMap<RevocationId, Recorded>,
     /// What calls have taken from the limits of grants: a delta holds new totals, and adds resources.
     pub spent: HashMap<GrantId, Spent>,
     /// What was done under grants: a delta adds to it.
@@ -142,6 +160,9 @@ enum Due {
     Approval(ApprovalId),
     Remembered(RequestKey),
     Cut(Target),
+    Freeze(FreezeId),
+    Lease(LeaseId),
+    Revocation(RevocationId),
 }
 
 impl Delta {
@@ -166,6 +187,11 @@ impl Delta {
         self.tokens.extend(later.tokens);
         self.remembered.extend(later.remembered);
         self.cuts.extend(later.cuts);
+        self.peps.extend(later.peps);
+        self.freezes.extend(later.freezes);
+        self.backends.extend(later.backends);
+        self.leases.extend(later.leases);
+        self.revocations.extend(later.revocations);
         for (grant, spent) in later.spent {
             self.spent.entry(grant).or_default().take(spent);
         }
@@ -221,6 +247,11 @@ impl State {
             tokens,
             remembered,
             cuts,
+            peps,
+            freezes,
+            backends,
+            leases,
+            revocations,
             spent,
             exercised,
         } = &self.tables;
@@ -228,7 +259,8 @@ impl State {
         let asked = approvals.len() + granted.values().map(BTreeSet::len).sum::<usize>();
         let work = asked + tasks.len() + grants.len() + self.tree.len() + tokens.len() + remembered.len() + cuts.len();
         let used = spent.len() + exercised.len();
-        (people + work + used) as u64
+        let cut = peps.len() + freezes.len() + backends.len() + leases.len() + revocations.len();
+        (people + work + used + cut) as u64
     }
 
     /// Drops what was over by `at`, then takes in what a batch of events, dated `at`, folded to.
@@ -254,6 +286,11 @@ impl State {
             tokens,
             remembered,
             cuts,
+            peps,
+            freezes,
+            backends,
+            leases,
+            revocations,
             spent,
             exercised,
         } = delta;
@@ -284,6 +321,14 @@ impl State {
         self.tables.remembered.extend(remembered);
         self.schedule(cuts.iter().map(|(target, cut)| (cut.until, Due::Cut(target.clone()))));
         self.tables.cuts.extend(cuts);
+        self.schedule(revocations.values().map(|one| (one.revocation.until, Due::Revocation(one.revocation.id))));
+        self.tables.revocations.extend(revocations);
+        self.tables.peps.extend(peps);
+        let lifted = freezes.values().filter_map(|one| Some((one.thawed?.plus(GRACE), Due::Freeze(one.id))));
+        self.due.extend(lifted);
+        self.tables.freezes.extend(freezes);
+        self.tables.backends.extend(backends);
+        self.put_leases(leases);
         self.put_used(spent, exercised);
     }
 
@@ -352,10 +397,24 @@ impl State {
     fn put_tokens(&mut self, tokens: HashMap<TokenId, LiveToken>) {
         for (id, token) in tokens {
             self.due.insert((token.expires_at.plus(GRACE), Due::Token(id)));
+            if let Some(StatusPlace { list, index }) = token.status {
+                self.places.entry(list).or_default().insert(index, id);
+            }
             let (grant, known) = (token.grant, self.tables.tokens.insert(id, token).is_some());
             if !known {
                 self.tokens_of.entry(grant).or_default().insert(id);
             }
+        }
+    }
+
+    /// A lease is remembered until it is gone from its target, however long its time is over.
+    fn put_leases(&mut self, leases: HashMap<LeaseId, Lease>) {
+        for (id, lease) in leases {
+            if lease.status == LeaseStatus::Ended {
+                self.due.insert((lease.expires_at.max(lease.changed_at).plus(GRACE), Due::Lease(id)));
+            }
+            self.leases_of.entry(lease.grant).or_default().insert(id);
+            self.tables.leases.insert(id, lease);
         }
     }
 
@@ -410,6 +469,13 @@ impl State {
                     tables.remembered.remove(key);
                 }
             }
+            Due::Freeze(id) => drop(tables.freezes.remove(id)),
+            Due::Revocation(id) => drop(tables.revocations.remove(id)),
+            Due::Lease(id) => {
+                if let Some(lease) = tables.leases.remove(id) {
+                    unlink(&mut self.leases_of, &lease.grant, *id);
+                }
+            }
             Due::Cut(target) => {
                 if tables.cuts.get(target).is_some_and(|cut| cut.until <= at) {
                     tables.cuts.remove(target);
@@ -421,6 +487,13 @@ impl State {
     fn drop_token(&mut self, id: TokenId) {
         let Some(token) = self.tables.tokens.remove(&id) else { return };
         unlink(&mut self.tokens_of, &token.grant, id);
+        let Some(StatusPlace { list, index }) = token.status else { return };
+        if let Some(places) = self.places.get_mut(&list) {
+            places.remove(&index);
+            if places.is_empty() {
+                self.places.remove(&list);
+            }
+        }
     }
 
     fn drop_certificate(&mut self, id: CertificateId) {

@@ -5,14 +5,18 @@ use std::collections::BTreeSet;
 use super::agent::{Agent, AgentStatus, Join, Operator};
 use super::approval::Approval;
 use super::certificate::Certificate;
-use super::cut::{Cut, Target};
+use super::cut::{Cut, Recorded, Target};
 use super::digest::Digest;
 use super::event::Origin;
+use super::freeze::Freeze;
 use super::grant::{Grant, GrantState, LiveToken, Status, Task};
-use super::id::{ApprovalId, CertificateId, GrantId, JoinId, TaskId, TokenId};
+use super::id::{ApprovalId, CertificateId, FreezeId, GrantId, JoinId, LeaseId, RevocationId, TaskId, TokenId};
 use super::key::{self, Key, Phase, Purpose};
+use super::lease::{Backend, Lease};
 use super::name::Name;
+use super::pep::Pep;
 use super::state::{Delta, Remembered, RequestKey, State};
+use super::status::StatusPlace;
 use super::time::Timestamp;
 use super::{MAX_CHAIN, agent::Kind};
 
@@ -81,6 +85,16 @@ impl<'a> View<'a> {
         approval: approvals[ApprovalId] -> Approval;
         /// A cut.
         cut: cuts[Target] -> Cut;
+        /// A revocation.
+        revocation: revocations[RevocationId] -> Recorded;
+        /// An enforcement point, retired or not.
+        pep: peps[Name] -> Pep;
+        /// A freeze, lifted or not.
+        freeze: freezes[FreezeId] -> Freeze;
+        /// A system to lease secrets in, removed or not.
+        backend: backends[Name] -> Backend;
+        /// A leased secret, over or not.
+        lease: leases[LeaseId] -> Lease;
     }
 
     /// The log's beginning; none before the first event.
@@ -138,6 +152,9 @@ impl<'a> View<'a> {
         if let Some(reason) = self.named_cut(grant) {
             return (GrantState::Revoked, reason);
         }
+        if self.task(&grant.task).is_some_and(|task| self.is_subject_cut(task)) {
+            return (GrantState::Revoked, "subject_revoked");
+        }
         let agent = self.agent(&grant.agent).map(|agent| agent.status);
         if !matches!(agent, Some(AgentStatus::Active | AgentStatus::Suspended)) {
             return (GrantState::Revoked, "agent_retired");
@@ -162,6 +179,9 @@ impl<'a> View<'a> {
         }
         if grant.status == Status::Suspended {
             return (GrantState::Suspended, "grant_suspended");
+        }
+        if self.task(&grant.task).is_some_and(|task| task.suspended) {
+            return (GrantState::Suspended, "task_suspended");
         }
         if agent == Some(AgentStatus::Suspended) {
             return (GrantState::Suspended, "agent_suspended");
@@ -191,6 +211,13 @@ impl<'a> View<'a> {
         let subject = task.subject.clone().map(Target::Subject);
         let targets = [Some(Target::Agent(task.agent.clone())), owner, subject];
         targets.into_iter().flatten().filter_map(|target| self.cut(&target)).any(|cut| asked_at <= cut.id.time())
+    }
+
+    /// Whether all that runs on behalf of a task's subject was cut since the task began. It began on that word, which
+    /// somebody has to give anew.
+    pub fn is_subject_cut(&self, task: &Task) -> bool {
+        let subject = task.subject.clone().map(Target::Subject);
+        subject.and_then(|subject| self.cut(&subject)).is_some_and(|cut| task.created_at <= cut.id.time())
     }
 
     /// The direct delegations of a grant.
@@ -260,6 +287,65 @@ impl<'a> View<'a> {
             }
         }
         found
+    }
+
+    /// The leases under a grant.
+    pub fn leases_of(&self, grant: GrantId) -> Vec<&'a Lease> {
+        let base = self.base.leases_of.get(&grant);
+        let known = base.into_iter().flatten().filter_map(|id| self.lease(id));
+        let fresh: BTreeSet<LeaseId> = self.layers().flat_map(|layer| layer.leases.keys().copied()).collect();
+        let fresh = fresh.into_iter().filter(|id| base.is_none_or(|base| !base.contains(id)));
+        known.chain(fresh.filter_map(|id| self.lease(&id)).filter(|lease| lease.grant == grant)).collect()
+    }
+
+    /// Every lease of the base state, over or not.
+    pub fn leases(&self) -> impl Iterator<Item = &'a Lease> + use<'a> {
+        self.base.tables.leases.values()
+    }
+
+    /// Every system to lease secrets in, removed or not; one that this batch changed may come twice.
+    pub fn backends(&self) -> impl Iterator<Item = &'a Backend> + use<'a> {
+        let (view, fresh) = (*self, self.layers().flat_map(|layer| layer.backends.keys()));
+        self.base.tables.backends.keys().chain(fresh).filter_map(move |name| view.backend(name))
+    }
+
+    /// Every enforcement point, retired or not; one that this batch changed may come twice.
+    pub fn peps(&self) -> impl Iterator<Item = &'a Pep> + use<'a> {
+        let (view, fresh) = (*self, self.layers().flat_map(|layer| layer.peps.keys()));
+        self.base.tables.peps.keys().chain(fresh).filter_map(move |name| view.pep(name))
+    }
+
+    /// Every freeze that lasts; one that this batch changed may come twice.
+    pub fn freezes(&self) -> impl Iterator<Item = &'a Freeze> + use<'a> {
+        let (view, fresh) = (*self, self.layers().flat_map(|layer| layer.freezes.keys()));
+        let all = self.base.tables.freezes.keys().chain(fresh).filter_map(move |id| view.freeze(id));
+        all.filter(|freeze| freeze.thawed.is_none())
+    }
+
+    /// Every revocation of the base state.
+    pub fn revocations(&self) -> impl Iterator<Item = &'a Recorded> + use<'a> {
+        self.base.tables.revocations.values()
+    }
+
+    /// Every cut of the base state.
+    pub fn cuts(&self) -> impl Iterator<Item = (&'a Target, &'a Cut)> + use<'a> {
+        self.base.tables.cuts.iter()
+    }
+
+    /// The tokens of the base state that have a place in a status list, with that place.
+    pub fn places(&self, list: u64) -> impl Iterator<Item = (u32, TokenId)> + use<'a> {
+        self.base.places.get(&list).into_iter().flatten().map(|(index, id)| (*index, *id))
+    }
+
+    /// Whether a place in a status list is somebody's.
+    pub fn is_taken(&self, place: StatusPlace) -> bool {
+        let base = self.base.places.get(&place.list).is_some_and(|places| places.contains_key(&place.index));
+        base || self.layers().any(|layer| layer.tokens.values().any(|token| token.status == Some(place)))
+    }
+
+    /// How many places of a status list are taken in the base state.
+    pub fn taken(&self, list: u64) -> usize {
+        self.base.places.get(&list).map_or(0, |places| places.len())
     }
 
     /// Grants that only the layers know. One that is in both layers has its parent's and task's links once.
@@ -343,12 +429,14 @@ impl<'a> View<'a> {
 
     /// How a task stands.
     pub fn task_state(&self, task: &Task, now: Timestamp) -> GrantState {
-        if self.cut(&Target::Task(task.id)).is_some() {
+        if self.cut(&Target::Task(task.id)).is_some() || self.is_subject_cut(task) {
             GrantState::Revoked
         } else if task.ended {
             GrantState::Completed
         } else if now >= task.expires_at {
             GrantState::Expired
+        } else if task.suspended {
+            GrantState::Suspended
         } else {
             GrantState::Active
         }
@@ -380,7 +468,7 @@ impl<'a> View<'a> {
                 let keys: Vec<&Key> = self.keys().collect();
                 key::face(keys.into_iter(), now)
             }
-            Kind::Agent | Kind::Operator => self.signer(Purpose::of(kind), now),
+            Kind::Agent | Kind::Operator | Kind::Pep => self.signer(Purpose::of(kind), now),
         }
     }
 

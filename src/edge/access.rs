@@ -33,6 +33,8 @@ pub struct Row {
     pub operators: Operators,
     /// Whoever holds a certificate under a grant: it is decided upon, and asks for nothing.
     pub holders: bool,
+    /// Enforcement points.
+    pub peps: bool,
 }
 
 /// Which agents.
@@ -60,15 +62,19 @@ pub enum Operators {
 }
 
 const fn row(rpc: &'static str, agents: Agents, operators: Operators) -> Row {
-    Row { rpc, strangers: false, agents, operators, holders: false }
+    Row { rpc, strangers: false, agents, operators, holders: false, peps: false }
 }
 
 const fn open(rpc: &'static str) -> Row {
-    Row { rpc, strangers: true, agents: Agents::Any, operators: Operators::Any, holders: false }
+    Row { rpc, strangers: true, agents: Agents::Any, operators: Operators::Any, holders: false, peps: true }
 }
 
 const fn to_holders(row: Row) -> Row {
     Row { holders: true, ..row }
+}
+
+const fn to_peps(row: Row) -> Row {
+    Row { peps: true, ..row }
 }
 
 /// The table. `every_rpc_is_in_the_access_table` holds it against the compiled descriptor.
@@ -78,7 +84,7 @@ pub const ACCESS: &[Row] = {
     use Right::{Ask, ManageAgents, ManageCatalog, ManageKeys, ManageOperators, ManagePolicy, Read, ReadAudit};
     &[
         open("/belay.v1.Identity/Enroll"),
-        row("/belay.v1.Identity/Renew", Active, Operators::Any),
+        to_peps(row("/belay.v1.Identity/Renew", Active, Operators::Any)),
         row("/belay.v1.Agents/Register", No, With(ManageAgents)),
         row("/belay.v1.Agents/Invite", No, With(ManageAgents)),
         row("/belay.v1.Agents/List", No, With(Read)),
@@ -196,6 +202,7 @@ fn admit(broker: &Broker, row: &Row, peer: Option<&PeerCertificate>) -> Result<C
         Some((Kind::Agent, presenter)) if presenter.grant.is_some() => Caller::Holder(presenter),
         Some((Kind::Agent, presenter)) => Caller::Agent(presenter),
         Some((Kind::Operator, presenter)) => Caller::Operator(presenter),
+        Some((Kind::Pep, presenter)) => Caller::Pep(presenter),
         Some((Kind::Server, _)) => {
             return Err(Error::new(Code::Unauthenticated, "certificate_refused", "a server does not call"));
         }
@@ -225,6 +232,20 @@ fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
             // What its grant is worth is the decision's to say, and to record.
             presentable(&view, presenter, now)?;
             if row.holders { Ok(()) } else { Err(identities_only()) }
+        }
+        Caller::Pep(presenter) => {
+            presentable(&view, presenter, now)?;
+            match view.pep(&presenter.name) {
+                Some(pep) if !pep.retired && row.peps => Ok(()),
+                Some(pep) if !pep.retired => {
+                    let message = "an enforcement point asks for decisions and follows the feed, and nothing else";
+                    Err(Error::denied("not_for_peps", message))
+                }
+                _ => {
+                    let message = format!("enforcement point `{}` is not known here or was retired", presenter.name);
+                    Err(Error::new(Code::Unauthenticated, "caller_unknown", message))
+                }
+            }
         }
         Caller::Agent(presenter) => {
             presentable(&view, presenter, now)?;

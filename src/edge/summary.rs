@@ -1,7 +1,7 @@
 //! An event in one line, for whoever reads the audit: to whom, what, why.
 
 use crate::domain::certificate::Certificate;
-use crate::domain::event::{Body, Invocation, Revocation};
+use crate::domain::event::{Body, CutCounts, Invocation, Revocation, Settled};
 
 /// The line.
 pub(super) fn of(body: &Body) -> String {
@@ -21,6 +21,28 @@ pub(super) fn of(body: &Body) -> String {
         Body::CertificateSigned { id, .. } => id.to_string(),
         Body::TaskStarted { task } => format!("{} by {}: {}", task.id, task.agent, task.purpose),
         Body::TaskEnded { id, reason, .. } => format!("{id}: {reason}"),
+        Body::TaskStatusChanged { id, suspended, reason, .. } => {
+            format!("{id} is {}: {reason}", if *suspended { "suspended" } else { "active" })
+        }
+        Body::PepRegistered { pep, .. } => {
+            let audiences: Vec<&str> = pep.audiences.iter().map(|one| one.as_str()).collect();
+            format!("{} for {}", pep.name, audiences.join(", "))
+        }
+        Body::PepRetired { name, reason } | Body::BackendRemoved { name, reason } => format!("{name}: {reason}"),
+        Body::RevocationSettled(settled) => settled_line(settled),
+        Body::Frozen(freeze) => format!("{} {}: {}", freeze.id, freeze.scope, freeze.reason),
+        Body::Thawed { id, reason } => format!("{id}: {reason}"),
+        Body::BackendAdded(backend) => {
+            let roles: Vec<&str> = backend.roles.iter().map(|role| role.as_str()).collect();
+            format!("{} backend {}: {}", backend.kind, backend.name, roles.join(", "))
+        }
+        Body::LeaseIssued { lease } => {
+            format!("{} of {} in {} under {}", lease.id, lease.role, lease.backend, lease.grant)
+        }
+        Body::LeaseChanged(change) => {
+            let trouble = change.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {}", trouble.reason));
+            format!("{} is {}{trouble}", change.id, change.status)
+        }
         Body::GrantIssued { grant } => {
             let scopes: Vec<String> = grant.scopes.iter().map(ToString::to_string).collect();
             format!("{} to {}: {}", grant.id, grant.agent, scopes.join(" "))
@@ -49,6 +71,14 @@ fn recorded(certificate: &Certificate) -> String {
     let Certificate { id, kind, name, not_after, .. } = certificate;
     let under = certificate.grant.map_or_else(String::new, |grant| format!(" under {grant}"));
     format!("{id} for {kind} {name}{under} until {not_after}")
+}
+
+fn settled_line(Settled { id, enforced, expired, .. }: &Settled) -> String {
+    format!("{id}: over ({}), honoured until it expired ({})", counted(enforced), counted(expired))
+}
+
+fn counted(CutCounts { grants, tokens, certificates, leases }: &CutCounts) -> String {
+    format!("grants {grants}, tokens {tokens}, certificates {certificates}, leases {leases}")
 }
 
 fn revoked(revocation: &Revocation) -> String {

@@ -14,14 +14,17 @@ use crate::domain::agent::{Agent, Join, Operator};
 use crate::domain::applied::Applied;
 use crate::domain::approval::Approval;
 use crate::domain::certificate::Certificate;
-use crate::domain::cut::{Cut, Target};
+use crate::domain::cut::{Cut, Recorded, Target};
 use crate::domain::decide::{Caller, MarkSnapshot};
 use crate::domain::digest::Digest;
 use crate::domain::event::Origin;
 use crate::domain::fold::VERSION;
+use crate::domain::freeze::Freeze;
 use crate::domain::grant::{Grant, LiveToken, Task};
 use crate::domain::id::{GrantId, TaskId};
 use crate::domain::key::Key;
+use crate::domain::lease::{Backend, Lease};
+use crate::domain::pep::Pep;
 use crate::domain::scope::Scope;
 use crate::domain::spent::{Exercised, Spent};
 use crate::domain::state::{Delta, Remembered, RequestKey, SnapshotMark, State};
@@ -52,6 +55,11 @@ struct Snapshot {
     policies: Option<(u64, Digest)>,
     spent: Vec<(GrantId, Spent)>,
     exercised: Vec<(GrantId, Exercised)>,
+    peps: Vec<Pep>,
+    freezes: Vec<Freeze>,
+    backends: Vec<Backend>,
+    leases: Vec<Lease>,
+    revocations: Vec<Recorded>,
 }
 
 /// The bytes of a memory.
@@ -79,6 +87,11 @@ pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, StoreError> {
         policies: tables.policies.as_ref().map(|applied| (applied.version, applied.digest)),
         spent: pairs(&tables.spent),
         exercised: pairs(&tables.exercised),
+        peps: sorted(tables.peps.values(), |pep| pep.name.clone()),
+        freezes: sorted(tables.freezes.values(), |freeze| freeze.id),
+        backends: sorted(tables.backends.values(), |backend| backend.name.clone()),
+        leases: sorted(tables.leases.values(), |lease| lease.id),
+        revocations: sorted(tables.revocations.values(), |one| one.revocation.id),
     };
     postcard::to_stdvec(&snapshot).map_err(|error| StoreError::new("building a snapshot", error))
 }
@@ -115,6 +128,11 @@ fn decode(bytes: &[u8], reader: &dyn Reader, bodies: &dyn Bodies) -> Result<Memo
         policies,
         spent: snapshot.spent.into_iter().collect(),
         exercised: snapshot.exercised.into_iter().collect(),
+        peps: snapshot.peps.into_iter().map(|pep| (pep.name.clone(), pep)).collect(),
+        freezes: snapshot.freezes.into_iter().map(|freeze| (freeze.id, freeze)).collect(),
+        backends: snapshot.backends.into_iter().map(|backend| (backend.name.clone(), backend)).collect(),
+        leases: snapshot.leases.into_iter().map(|lease| (lease.id, lease)).collect(),
+        revocations: snapshot.revocations.into_iter().map(|one| (one.revocation.id, one)).collect(),
     };
     let mut state = State::default();
     state.restore(delta, snapshot.head, snapshot.at);
@@ -201,8 +219,16 @@ mod tests {
         let key_hash = Digest::of(b"");
         for seq in 1..=tokens {
             let id = TokenId::mint(at, &mut entropy);
-            let token =
-                LiveToken { id, grant, seq, expires_at: at, thumbprint: key_hash, key_hash, kid: "k1".to_owned() };
+            let token = LiveToken {
+                id,
+                grant,
+                seq,
+                expires_at: at,
+                thumbprint: key_hash,
+                key_hash,
+                kid: "k1".to_owned(),
+                status: None,
+            };
             delta.tokens.insert(id, token);
         }
         let mut state = State::default();

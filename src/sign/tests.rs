@@ -111,6 +111,7 @@ fn token(kid: &str) -> Token {
         thumbprint: Digest::of(b""),
         key_hash: Digest::of(b""),
         kid: kid.to_owned(),
+        status: None,
     }
 }
 

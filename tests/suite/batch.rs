@@ -43,6 +43,7 @@ impl Decide for Wants {
                 expires_at: ctx.now.plus(Span::hours(1)),
                 envelope: None,
                 ended: false,
+                suspended: false,
                 created_at: ctx.now,
             },
         };

@@ -152,6 +152,7 @@ fn the_default_policies_give_operators_the_rights_that_they_had() {
                 let carriers: &[Role] = match right {
                     Right::ManageAgents | Right::ManageOperators | Right::ManageKeys => &[Role::Admin],
                     Right::ManageCatalog | Right::ManagePolicy => &[Role::Admin],
+                    Right::ManagePeps | Right::ManageBackends => &[Role::Admin],
                     Right::Suspend | Right::Revoke => &[Role::Admin, Role::Responder],
                     Right::ReadAudit => &[Role::Admin, Role::Responder, Role::Auditor],
                     Right::Read | Right::Ask => &[Role::Admin, Role::Approver, Role::Responder, Role::Auditor],

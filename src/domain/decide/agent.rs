@@ -33,7 +33,7 @@ pub struct RegisterAgent {
 /// Invites somebody known again.
 #[derive(Debug)]
 pub struct Invite {
-    /// Agent or operator.
+    /// Agent, operator or enforcement point.
     pub kind: Kind,
     /// Whom.
     pub name: Name,
@@ -99,7 +99,15 @@ impl Decide for Invite {
                     .filter(|operator| !operator.removed)
                     .ok_or_else(|| Error::not_found("operator", &self.name))?;
             }
-            Kind::Server => return Err(Error::malformed("kind", "server", "only agents and operators are invited")),
+            Kind::Pep => {
+                ctx.operator(Right::ManagePeps)?;
+                let pep = ctx.view.pep(&self.name).ok_or_else(|| Error::not_found("enforcement point", &self.name))?;
+                if pep.retired {
+                    let message = format!("enforcement point `{}` is retired", self.name);
+                    return Err(Error::denied("pep_retired", message));
+                }
+            }
+            Kind::Server => return Err(Error::malformed("kind", "server", "the broker invites itself")),
         }
         let join = join(ctx, self.kind, &self.name, self.secret_hash);
         Ok(Decision::new(vec![Body::Invited { join: join.clone() }], join))

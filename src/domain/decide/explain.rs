@@ -243,6 +243,7 @@ fn just_begun(ctx: &mut Context<'_>, agent: &Name) -> Result<Task, Error> {
         expires_at: ctx.now.plus(DEFAULT_TASK),
         envelope: None,
         ended: false,
+        suspended: false,
         created_at: ctx.now,
     })
 }

@@ -114,6 +114,7 @@ impl Decide for RenewIdentity {
         let (kind, presenter) = match ctx.caller {
             Caller::Agent(presenter) => (Kind::Agent, presenter),
             Caller::Operator(presenter) => (Kind::Operator, presenter),
+            Caller::Pep(presenter) => (Kind::Pep, presenter),
             Caller::Holder(_) | Caller::Broker | Caller::Stranger => {
                 return Err(refused("no_identity", "only the holder of an identity renews it"));
             }
@@ -160,6 +161,7 @@ fn may_enroll(ctx: &Context<'_>, kind: Kind, name: &Name) -> Result<(), Error> {
     let known = match kind {
         Kind::Agent => ctx.view.agent(name).is_some_and(|agent| agent.status == AgentStatus::Active),
         Kind::Operator => ctx.view.operator(name).is_some_and(|operator| !operator.removed),
+        Kind::Pep => ctx.view.pep(name).is_some_and(|pep| !pep.retired),
         Kind::Server => false,
     };
     if known { Ok(()) } else { Err(Error::denied("not_active", format!("{kind} `{name}` may not enroll now"))) }

@@ -138,5 +138,7 @@ fn known<'a>(view: &View<'a>, credential: Credential) -> Option<Known<'a>> {
             let Certificate { authority, not_after, .. } = certificate;
             Some(Known { grant: certificate.grant?, kid: authority, expires_at: *not_after })
         }
+        // A lease is presented to its own system, never here.
+        Credential::Lease(_) => None,
     }
 }

@@ -111,6 +111,8 @@ pub enum Caller {
     Operator(Presenter),
     /// The holder of a certificate under a grant: it may be decided upon, and asks for nothing.
     Holder(Presenter),
+    /// The holder of an enforcement point's identity certificate.
+    Pep(Presenter),
     /// The broker itself.
     Broker,
 }
@@ -148,6 +150,7 @@ impl Caller {
             Self::Stranger => Actor::Stranger,
             Self::Agent(presenter) | Self::Holder(presenter) => Actor::Agent(presenter.name.clone()),
             Self::Operator(presenter) => Actor::Operator(presenter.name.clone()),
+            Self::Pep(presenter) => Actor::Pep(presenter.name.clone()),
             Self::Broker => Actor::Broker,
         }
     }
@@ -155,7 +158,9 @@ impl Caller {
     /// The certificate it showed.
     pub fn presenter(&self) -> Option<&Presenter> {
         match self {
-            Self::Agent(presenter) | Self::Operator(presenter) | Self::Holder(presenter) => Some(presenter),
+            Self::Agent(presenter) | Self::Operator(presenter) | Self::Holder(presenter) | Self::Pep(presenter) => {
+                Some(presenter)
+            }
             Self::Stranger | Self::Broker => None,
         }
     }
@@ -199,7 +204,7 @@ impl<'a> Context<'a> {
         let presenter = match self.caller {
             Caller::Broker => return Ok(()),
             Caller::Operator(presenter) => presenter,
-            Caller::Agent(_) | Caller::Holder(_) | Caller::Stranger => {
+            Caller::Agent(_) | Caller::Holder(_) | Caller::Pep(_) | Caller::Stranger => {
                 return Err(Error::denied("operators_only", "this needs an operator's identity"));
             }
         };

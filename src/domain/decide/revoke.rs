@@ -250,6 +250,7 @@ fn count(counts: &mut CutCounts, credential: Credential) {
     match credential {
         Credential::Token(_) => counts.tokens += 1,
         Credential::Certificate(_) => counts.certificates += 1,
+        Credential::Lease(_) => counts.leases += 1,
     }
 }
 

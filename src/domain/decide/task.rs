@@ -76,6 +76,7 @@ impl Decide for StartTask {
             expires_at: ctx.now.plus(self.ttl),
             envelope: None,
             ended: false,
+            suspended: false,
             created_at: ctx.now,
         };
         let mut events = vec![Body::TaskStarted { task: task.clone() }];

@@ -92,6 +92,7 @@ pub(super) fn issue(
         thumbprint: presenter.thumbprint,
         key_hash: presenter.key_hash,
         kid: key.kid.clone(),
+        status: None,
     };
     if token.weight() > MAX_TOKEN {
         let why = "its scopes and chain do not fit a token; delegate less, or from nearer to the root";

@@ -42,6 +42,7 @@ pub(crate) fn token() -> Token {
         thumbprint: Digest([7; 32]),
         key_hash: Digest([8; 32]),
         kid: "k1".to_owned(),
+        status: None,
     }
 }
 

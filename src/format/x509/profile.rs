@@ -114,6 +114,7 @@ pub(super) struct GrantExtension {
     pub critical: bool,
 }
 
+static PEP: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/pep.toml")));
 static AGENT: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/agent.toml")));
 static OPERATOR: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/operator.toml")));
 static SERVER: LazyLock<Profile> = LazyLock::new(|| compiled_in(include_str!("../../../certs/server.toml")));
@@ -131,6 +132,7 @@ impl Profile {
             Kind::Agent => &AGENT,
             Kind::Operator => &OPERATOR,
             Kind::Server => &SERVER,
+            Kind::Pep => &PEP,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::domain::key::Key;
 use crate::domain::limits::{Charge, Limits};
 use crate::domain::policy::{Decided, Mode};
 use crate::domain::scope::{Call, Decimal, Scopes};
+use crate::domain::status::StatusPlace;
 use crate::domain::time::{Span, Timestamp};
 
 pub(super) type Decoded<T> = Result<T, DecodeError>;
@@ -75,6 +76,32 @@ impl TryFrom<Kind> for Body {
                 agent: text("task_ended.agent", &body.agent)?,
                 reason: text("task_ended.reason", &body.reason)?,
             },
+            Kind::TaskStatusChanged(body) => Self::TaskStatusChanged {
+                id: text("task_status_changed.id", &body.id)?,
+                agent: text("task_status_changed.agent", &body.agent)?,
+                suspended: body.suspended,
+                reason: text("task_status_changed.reason", &body.reason)?,
+            },
+            Kind::PepRegistered(body) => Self::PepRegistered {
+                pep: present("pep_registered.pep", body.pep)?.try_into()?,
+                join: present("pep_registered.join", body.join)?.try_into()?,
+            },
+            Kind::PepRetired(body) => Self::PepRetired {
+                name: text("pep_retired.name", &body.name)?,
+                reason: text("pep_retired.reason", &body.reason)?,
+            },
+            Kind::RevocationSettled(body) => Self::RevocationSettled(body.try_into()?),
+            Kind::Frozen(body) => Self::Frozen(body.try_into()?),
+            Kind::Thawed(body) => {
+                Self::Thawed { id: text("thawed.id", &body.id)?, reason: text("thawed.reason", &body.reason)? }
+            }
+            Kind::BackendAdded(body) => Self::BackendAdded(body.try_into()?),
+            Kind::BackendRemoved(body) => Self::BackendRemoved {
+                name: text("backend_removed.name", &body.name)?,
+                reason: text("backend_removed.reason", &body.reason)?,
+            },
+            Kind::LeaseIssued(body) => Self::LeaseIssued { lease: body.try_into()? },
+            Kind::LeaseChanged(body) => Self::LeaseChanged(body.try_into()?),
             Kind::GrantIssued(grant) => Self::GrantIssued { grant: grant.try_into()? },
             Kind::GrantActivated(body) => Self::GrantActivated(body.try_into()?),
             Kind::ApprovalRequested(body) => Self::ApprovalRequested { approval: body.try_into()? },
@@ -218,6 +245,7 @@ impl TryFrom<pb::Task> for Task {
             expires_at: time(task.expires_at),
             envelope: None,
             ended: false,
+            suspended: false,
             created_at: time(task.created_at),
         })
     }
@@ -275,6 +303,7 @@ impl TryFrom<pb::Token> for Token {
             thumbprint: digest("token.thumbprint", &token.thumbprint)?,
             key_hash: digest("token.key_hash", &token.key_hash)?,
             kid: token.kid,
+            status: token.status.map(|pb::StatusPlace { list, index }| StatusPlace { list, index }),
         })
     }
 }
@@ -356,6 +385,14 @@ pub(super) fn limits(field: &'static str, texts: &[String]) -> Decoded<Limits> {
 
 pub(super) fn count(field: &'static str, count: u32) -> Decoded<u8> {
     u8::try_from(count).map_err(|_| wrong(field, format!("{count} is too many")))
+}
+
+/// Grants, tokens, certificates, leases.
+pub(super) fn count_of(field: &'static str, counts: &[u64]) -> Decoded<CutCounts> {
+    match *counts {
+        [grants, tokens, certificates, leases] => Ok(CutCounts { grants, tokens, certificates, leases }),
+        _ => Err(wrong(field, format!("it has {} counts, not four", counts.len()))),
+    }
 }
 
 fn wrong(field: &'static str, why: String) -> DecodeError {

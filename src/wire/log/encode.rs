@@ -11,6 +11,7 @@ use crate::domain::key::Key;
 use crate::domain::limits::Charge;
 use crate::domain::policy::{Decided, Mode};
 use crate::domain::scope::{Call, Scopes};
+use crate::domain::status::StatusPlace;
 use crate::domain::time::Timestamp;
 
 impl From<&Entry> for pb::Entry {
@@ -67,6 +68,27 @@ impl From<&Body> for Kind {
                 agent: agent.to_string(),
                 reason: reason.to_string(),
             }),
+            Body::TaskStatusChanged { id, agent, suspended, reason } => {
+                Self::TaskStatusChanged(pb::TaskStatusChanged {
+                    id: id.to_string(),
+                    agent: agent.to_string(),
+                    suspended: *suspended,
+                    reason: reason.to_string(),
+                })
+            }
+            Body::PepRegistered { pep, join } => Self::PepRegistered(super::cut::registered(pep, join)),
+            Body::PepRetired { name, reason } => {
+                Self::PepRetired(pb::PepRetired { name: name.to_string(), reason: reason.to_string() })
+            }
+            Body::RevocationSettled(settled) => Self::RevocationSettled(settled.into()),
+            Body::Frozen(freeze) => Self::Frozen(freeze.into()),
+            Body::Thawed { id, reason } => Self::Thawed(pb::Thawed { id: id.to_string(), reason: reason.to_string() }),
+            Body::BackendAdded(backend) => Self::BackendAdded(backend.into()),
+            Body::BackendRemoved { name, reason } => {
+                Self::BackendRemoved(pb::BackendRemoved { name: name.to_string(), reason: reason.to_string() })
+            }
+            Body::LeaseIssued { lease } => Self::LeaseIssued(lease.into()),
+            Body::LeaseChanged(change) => Self::LeaseChanged(change.into()),
             Body::GrantIssued { grant } => Self::GrantIssued(grant.into()),
             Body::GrantActivated(activation) => Self::GrantActivated(activation.into()),
             Body::ApprovalRequested { approval } => Self::ApprovalRequested(approval.into()),
@@ -187,8 +209,8 @@ fn certificate_recorded(
 }
 
 impl From<&Task> for pb::Task {
-    fn from(Task { id, purpose, agent, subject, expires_at, envelope, ended, created_at }: &Task) -> Self {
-        debug_assert!(!ended && envelope.is_none(), "an event holds a record as it was new");
+    fn from(Task { id, purpose, agent, subject, expires_at, envelope, ended, suspended, created_at }: &Task) -> Self {
+        debug_assert!(!ended && !suspended && envelope.is_none(), "an event holds a record as it was new");
         Self {
             id: id.to_string(),
             purpose: purpose.to_string(),
@@ -238,7 +260,7 @@ impl From<&Token> for pb::Token {
         #[rustfmt::skip]
         let Token {
             id, issuer, subject, audience, issued_at, expires_at, grant, task, scopes: allowed, seq, epoch, chain,
-            thumbprint, key_hash, kid,
+            thumbprint, key_hash, kid, status,
         } = token;
         Self {
             id: id.to_string(),
@@ -256,6 +278,7 @@ impl From<&Token> for pb::Token {
             thumbprint: thumbprint.0.into(),
             key_hash: key_hash.0.into(),
             kid: kid.clone(),
+            status: status.map(|StatusPlace { list, index }| pb::StatusPlace { list, index }),
         }
     }
 }

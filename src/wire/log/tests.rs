@@ -6,17 +6,24 @@ use super::*;
 use crate::domain::agent::{Agent, AgentStatus, Join, Kind, Operator, Role};
 use crate::domain::applied::Applied;
 use crate::domain::approval::{Approval, ApprovalStatus, Envelope, Vote};
+use crate::domain::catalog::Sensitivity;
 use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
-use crate::domain::event::{Activation, Actor, Body, CutCounts, Idempotency, Invocation, Origin, Revocation};
+use crate::domain::event::{
+    Activation, Actor, Body, CutCounts, Idempotency, Invocation, LeaseChange, Origin, Revocation, Settled,
+};
+use crate::domain::freeze::Freeze;
 use crate::domain::grant::{Credential, Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, GrantId, TaskId};
 use crate::domain::key::{Key, Purpose};
+use crate::domain::lease::{Backend, BackendKind, Lease, LeaseStatus, Trouble};
 use crate::domain::limits::{Charge, Limits};
+use crate::domain::pep::Pep;
 use crate::domain::policy::{Decided, Mode};
 use crate::domain::radius::{Figures, Unions};
 use crate::domain::scope::{Call, Decimal, Scopes};
+use crate::domain::status::StatusPlace;
 use crate::domain::time::{Span, Timestamp};
 
 macro_rules! id {
@@ -96,6 +103,7 @@ fn task() -> Task {
         expires_at: ms(10),
         envelope: None,
         ended: false,
+        suspended: false,
         created_at: ms(1),
     }
 }
@@ -142,6 +150,7 @@ fn token() -> Token {
         thumbprint: Digest([5; 32]),
         key_hash: Digest([6; 32]),
         kid: "t1".into(),
+        status: Some(StatusPlace { list: 7, index: 65_535 }),
     }
 }
 
@@ -160,6 +169,61 @@ fn invocation() -> Invocation {
         decided: Decided { version: 3, policies: vec!["tools.1".into()] },
         charged: Some(Charge { sums: vec![("amount".into(), Decimal::parse("98.7").unwrap())] }),
     }
+}
+
+fn pep() -> Pep {
+    Pep {
+        id: id!(PepId, 13),
+        name: read("gate"),
+        audiences: vec![read("https://orders.example"), read("orders")],
+        staleness: Span::seconds(5),
+        retired: false,
+        created_at: ms(4),
+    }
+}
+
+fn freeze() -> Freeze {
+    Freeze {
+        id: id!(FreezeId, 15),
+        scope: read("postgres:*@prod/**"),
+        sensitivity: Some(Sensitivity::Confidential),
+        reason: read("code freeze"),
+        by: read("ana"),
+        at: ms(6),
+        thawed: None,
+    }
+}
+
+fn backend() -> Backend {
+    Backend {
+        name: read("orders"),
+        kind: BackendKind::Postgres,
+        roles: vec![read("reader"), read("writer")],
+        sealed: Digest([4; 32]),
+        removed: false,
+        created_at: ms(8),
+    }
+}
+
+fn lease() -> Lease {
+    Lease {
+        id: id!(LeaseId, 16),
+        grant: id!(GrantId, 5),
+        root: id!(GrantId, 7),
+        agent: read("coder"),
+        backend: read("orders"),
+        role: read("reader"),
+        created_at: ms(9),
+        expires_at: ms(99),
+        status: LeaseStatus::Planned,
+        changed_at: ms(9),
+        trouble: None,
+    }
+}
+
+fn lease_change(trouble: Option<Trouble>) -> LeaseChange {
+    let Lease { id, grant, root, agent, .. } = lease();
+    LeaseChange { id, grant, root, agent, status: LeaseStatus::Ended, trouble }
 }
 
 fn decided() -> Decided {
@@ -295,6 +359,22 @@ fn one_of_each() -> Vec<Body> {
         Body::TokenIssued { token: token() },
         Body::Revoked(revoked),
         Body::Invoked(invocation()),
+        Body::TaskStatusChanged { id: id!(TaskId, 4), agent: read("planner"), suspended: true, reason: read("why") },
+        Body::PepRegistered { pep: pep(), join: join() },
+        Body::PepRetired { name: read("gate"), reason: read("gone") },
+        Body::RevocationSettled(Settled {
+            id: id!(RevocationId, 14),
+            enforced: CutCounts { grants: 1, tokens: 2, certificates: 3, leases: 4 },
+            expired: CutCounts { tokens: 9, ..CutCounts::default() },
+            at: ms(44),
+        }),
+        Body::Frozen(freeze()),
+        Body::Thawed { id: id!(FreezeId, 15), reason: read("mended") },
+        Body::BackendAdded(backend()),
+        Body::BackendRemoved { name: read("orders"), reason: read("moved") },
+        Body::LeaseIssued { lease: lease() },
+        Body::LeaseChanged(lease_change(Some(Trouble { reason: read("cannot connect"), failed: true }))),
+        Body::LeaseChanged(lease_change(None)),
         Body::SnapshotTaken { seq: 3, digest: Digest([7; 32]), version: 1 },
     ]
 }

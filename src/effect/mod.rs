@@ -1,0 +1,8 @@
+//! What follows the log: those who cannot ask at every call are told, and what lies in other systems is ended there.
+//!
+//! Nothing here decides. A part follows the log ([`Follower`]), does what its entries and the state call for, and
+//! submits what came of it, so that a restart goes on from what is recorded.
+
+mod follow;
+
+pub use follow::Follower;
