@@ -16,6 +16,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::Origin;
 use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, TrustDomain};
+use crate::effect::crl::RevocationLists;
 use crate::ledger::{Clock, Ledger, Request, Seeds};
 use crate::sign::MasterKey;
 use crate::store::Store;
@@ -65,7 +66,8 @@ impl Broker {
             ensure_key(&ledger, purpose, &master, &origin).await?;
         }
         let keys = Keeper::open(master, &ledger, &origin)?;
-        Ok(Self { ledger, keys, signed: Signed::default(), origin, address: address.into() })
+        let crls = RevocationLists::new(Arc::clone(&ledger));
+        Ok(Self { ledger, keys, signed: Signed::default(), crls, origin, address: address.into() })
     }
 }
 

@@ -11,6 +11,7 @@ mod join;
 mod keys;
 mod live;
 mod policy;
+mod published;
 mod radius;
 mod read;
 mod signed;
@@ -46,6 +47,7 @@ pub struct Broker {
     ledger: Arc<Ledger>,
     keys: keys::Keeper,
     signed: signed::Signed,
+    crls: crate::effect::crl::RevocationLists,
     origin: Origin,
     /// Where callers reach it, as join tokens say.
     address: RwLock<String>,

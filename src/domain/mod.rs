@@ -10,6 +10,8 @@ pub mod approval;
 pub mod catalog;
 pub mod certificate;
 pub mod checkpoint;
+#[cfg(feature = "broker")]
+pub mod crl;
 pub mod cut;
 #[cfg(feature = "broker")]
 pub mod decide;

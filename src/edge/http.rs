@@ -1,4 +1,5 @@
-//! The HTTPS pages that anybody may read: keys, trust bundle, the log's signed head, health, measurements.
+//! The HTTPS pages that anybody may read: keys, trust bundle, lists of what is over, the log's signed head, health,
+//! measurements.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::fault::Place;
+use super::lists;
 use super::metrics::Scrape;
 use crate::domain::error::Error;
 use crate::domain::key::Purpose;
@@ -17,16 +19,14 @@ use crate::format::bundle;
 /// How long a key set may be kept, seconds.
 const REFRESH: u32 = 300;
 
-/// Instead of a page that seems to be missing.
-const NO_CRL: &str =
-    "no revocation list is published yet; ask at each call: `Decisions.Authorize` over gRPC, or `belay authorize`\n";
-
 /// The router of the HTTPS listener.
 pub fn pages(scrape: Scrape) -> axum::Router {
     axum::Router::new()
         .route("/.well-known/jwks.json", get(jwks))
         .route("/bundle", get(trust_bundle))
-        .route("/crl", get(|| async { (StatusCode::NOT_FOUND, NO_CRL) }))
+        .route("/crl", get(lists::directory))
+        .route("/crl/all.pem", get(lists::crls))
+        .route("/crl/{authority}/{file}", get(lists::crl))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/checkpoint", get(checkpoint))

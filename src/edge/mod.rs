@@ -12,6 +12,7 @@ mod grants;
 mod http;
 mod identity;
 mod keys;
+mod lists;
 mod metrics;
 mod operators;
 mod policies;

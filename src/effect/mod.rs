@@ -3,6 +3,7 @@
 //! Nothing here decides. A part follows the log ([`Follower`]), does what its entries and the state call for, and
 //! submits what came of it, so that a restart goes on from what is recorded.
 
+pub mod crl;
 mod follow;
 
 pub use follow::Follower;

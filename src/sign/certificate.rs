@@ -4,6 +4,7 @@ use super::{KeyRing, internal, key};
 use crate::domain::MAX_CERTIFICATE;
 use crate::domain::agent::Kind;
 use crate::domain::certificate::Certificate;
+use crate::domain::crl;
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::id::CertificateId;
@@ -53,8 +54,9 @@ impl KeyRing {
     /// authority allows, there is no such authority, or it becomes too large (`certificate_too_large`).
     pub fn prepare(&self, kid: &str, wanted: Wanted<'_>) -> Result<(Certificate, Unsigned), Error> {
         let Wanted { id, kind, name, spki, names, not_before, not_after, under } = wanted;
+        let profile = if under.is_some() { Profile::grant() } else { Profile::of(kind) };
         let plan = Plan {
-            profile: if under.is_some() { Profile::grant() } else { Profile::of(kind) },
+            profile,
             spiffe_id: SpiffeId::of(&self.trust_domain, kind, name).to_string(),
             names: names.to_vec(),
             spki: spki.to_vec(),
@@ -62,6 +64,7 @@ impl KeyRing {
             not_before: not_before.whole_seconds(),
             not_after: not_after.whole_seconds(),
             under: under.cloned(),
+            crl: profile.crl_distribution_point.then(|| crl::url(&self.issuer, kid, crl::shard(id))),
         };
         let issuer = Issuer::Authority(&self.authority(kid)?.certificate);
         let tbs = x509::build(&plan, issuer)?;

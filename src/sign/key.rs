@@ -118,5 +118,6 @@ fn authority(public: &[u8], origin: &Origin, now: Timestamp, id: CertificateId) 
         not_before: now.minus(profile.backdate()),
         not_after: now.plus(profile.max_lifetime()),
         under: None,
+        crl: None,
     }
 }

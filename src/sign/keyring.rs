@@ -13,7 +13,7 @@ use crate::domain::error::Error;
 use crate::domain::event::Origin;
 use crate::domain::grant::Token;
 use crate::domain::key::Key;
-use crate::domain::name::TrustDomain;
+use crate::domain::name::{Audience, TrustDomain};
 use crate::domain::prepared::Prepared;
 use crate::format::note::{self, VerifierKey};
 use crate::format::x509;
@@ -21,6 +21,7 @@ use crate::format::x509;
 /// Keys, opened once. `Debug` names them and shows none.
 pub struct KeyRing {
     pub(super) trust_domain: TrustDomain,
+    pub(super) issuer: Audience,
     tokens: HashMap<String, EcdsaKeyPair>,
     authorities: HashMap<String, Authority>,
     logs: HashMap<String, Ed25519KeyPair>,
@@ -43,9 +44,9 @@ impl KeyRing {
         origin: &Origin,
         keys: impl Iterator<Item = (&'a Key, Vec<u8>)>,
     ) -> Result<Self, Error> {
-        let trust_domain = origin.trust_domain.clone();
+        let (trust_domain, issuer) = (origin.trust_domain.clone(), origin.issuer.clone());
         let (tokens, authorities, logs) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut ring = Self { trust_domain, tokens, authorities, logs };
+        let mut ring = Self { trust_domain, issuer, tokens, authorities, logs };
         for (record, blob) in keys {
             let kid = record.kid.clone();
             match open(master, origin, record, &blob)? {

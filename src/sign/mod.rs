@@ -1,13 +1,14 @@
 //! The key ring: signs what was recorded, with keys that rest sealed.
 //!
 //! A private key is made by [`generate`], leaves it only sealed under the [`MasterKey`], and is opened only
-//! into a [`KeyRing`]. The ring signs [`Prepared`](crate::domain::prepared::Prepared) values and nothing
-//! else: what has no durable event has no signature. What is signed is `format`'s to write.
+//! into a [`KeyRing`]. The ring signs [`Prepared`](crate::domain::prepared::Prepared) values, what has no durable
+//! event has no signature; and the lists by which others learn of an end. What is signed is `format`'s to write.
 
 mod certificate;
 mod key;
 mod keyring;
 mod master;
+mod published;
 mod seal;
 #[cfg(test)]
 mod tests;

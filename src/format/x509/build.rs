@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
     SubjectPublicKeyInfo,
 };
@@ -111,6 +111,8 @@ pub(super) fn params(plan: &Plan) -> Result<CertificateParams, Error> {
         (true, Some(length)) => IsCa::Ca(BasicConstraints::Constrained(length)),
     };
     params.use_authority_key_identifier_extension = profile.authority_key_identifier;
+    let lists = plan.crl.iter().map(|url| CrlDistributionPoint { uris: vec![url.clone()] });
+    params.crl_distribution_points = lists.collect();
     if let Some(under) = &plan.under {
         let mut extension = CustomExtension::from_oid_content(&extension::OID, under.encode());
         extension.set_criticality(profile.grant_extension.as_ref().is_some_and(|rule| rule.critical));
@@ -140,7 +142,7 @@ fn alternative_names(plan: &Plan) -> Result<Vec<SanType>, Error> {
     Ok(names)
 }
 
-fn moment(at: Timestamp) -> Result<SystemTime, Error> {
+pub(super) fn moment(at: Timestamp) -> Result<SystemTime, Error> {
     let seconds =
         u64::try_from(at.seconds()).map_err(|_| Error::malformed("validity", &at.to_string(), "it is before 1970"))?;
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
@@ -151,20 +153,31 @@ pub(super) fn to_be_signed(params: CertificateParams, spki: &[u8], issuer: Issue
         Error::new(Code::Internal, "certificate_build", format!("a certificate could not be built: {why}"))
     };
     let subject = SubjectPublicKeyInfo::from_der(spki).map_err(failed)?;
-    let keeper = Keeper { public: subject.der_bytes().to_vec(), message: RefCell::default() };
+    let keeper = Keeper::of(&subject);
     let issuer = match issuer {
         Issuer::Itself => rcgen::Issuer::new(params.clone(), keeper),
         Issuer::Authority(der) => rcgen::Issuer::from_ca_cert_der(&der.into(), keeper).map_err(failed)?,
     };
     params.signed_by(&subject, &issuer).map_err(failed)?;
-    Ok(issuer.key().message.take())
+    Ok(issuer.key().take())
 }
 
 /// Stands where a signing key is expected, keeps what it should sign, and holds no private key.
-struct Keeper {
-    /// Only a self-signed certificate takes a key identifier from it; others take that of their issuer.
+pub(super) struct Keeper {
+    /// A self-signed certificate and a revocation list take a key identifier from it; others take that of their issuer.
     public: Vec<u8>,
     message: RefCell<Vec<u8>>,
+}
+
+impl Keeper {
+    pub fn of(public: &SubjectPublicKeyInfo) -> Self {
+        Self { public: public.der_bytes().to_vec(), message: RefCell::default() }
+    }
+
+    /// What it was to sign.
+    pub fn take(&self) -> Vec<u8> {
+        self.message.take()
+    }
 }
 
 impl PublicKeyData for Keeper {

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use x509_parser::certificate::{TbsCertificate, X509Certificate};
 use x509_parser::extensions::{
-    BasicConstraints, ExtendedKeyUsage, GeneralName, KeyUsage, ParsedExtension, X509Extension,
+    BasicConstraints, CRLDistributionPoints, DistributionPointName, ExtendedKeyUsage, GeneralName, KeyUsage,
+    ParsedExtension, X509Extension,
 };
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_SIG_ECDSA_WITH_SHA256, OID_SIG_ED25519,
@@ -200,6 +201,7 @@ fn extensions(tbs: &TbsCertificate<'_>, plan: &Plan, above: &TbsCertificate<'_>)
     let mut wanted = HashSet::from(["SAN", "key usage", "basic constraints"]);
     wanted.extend(profile.subject_key_identifier.then_some("subject key identifier"));
     wanted.extend(profile.authority_key_identifier.then_some("authority key identifier"));
+    wanted.extend(profile.crl_distribution_point.then_some("CRL distribution point"));
     wanted.extend((!profile.extended_key_usage.usages.is_empty()).then_some("extended key usage"));
     wanted.extend(profile.grant_extension.is_some().then_some("grant extension"));
     for extension in tbs.extensions() {
@@ -237,6 +239,7 @@ fn known(
             let same = found.key_identifier.as_ref().map(|id| id.0) == key_identifier(above);
             ("authority key identifier", false, alone && same && found.key_identifier.is_some())
         }
+        ParsedExtension::CRLDistributionPoints(found) => ("CRL distribution point", false, is_list(found, plan)),
         _ if extension.oid == oid() => (
             "grant extension",
             profile.grant_extension.as_ref().is_some_and(|rule| rule.critical),
@@ -247,6 +250,14 @@ fn known(
     hold(right, &format!("its {name} is another"))?;
     hold(extension.critical == critical, &format!("its {name} is {}critical", if critical { "not " } else { "" }))?;
     Ok(name)
+}
+
+/// Exactly the one list that was planned, whole and of the authority itself.
+fn is_list(found: &CRLDistributionPoints<'_>, plan: &Plan) -> bool {
+    let [point] = &found.points[..] else { return false };
+    let Some(DistributionPointName::FullName(names)) = &point.distribution_point else { return false };
+    let [GeneralName::URI(url)] = &names[..] else { return false };
+    point.reasons.is_none() && point.crl_issuer.is_none() && Some(*url) == plan.crl.as_deref()
 }
 
 /// Exactly the grant that was planned, held by whom the certificate names.

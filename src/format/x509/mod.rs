@@ -5,6 +5,7 @@
 //! No key comes here: what is signed, and whether it was recorded, is `sign`'s to know.
 
 mod build;
+mod crl;
 mod extension;
 mod lint;
 mod profile;
@@ -12,6 +13,7 @@ mod profile;
 mod tests;
 
 pub use build::{assemble, build, p256_spki};
+pub use crl::{build as build_crl, check as check_crl};
 pub use extension::UnderGrant;
 pub use lint::{check, lint, not_after, spki};
 pub use profile::{KeyType, Profile};
@@ -38,6 +40,8 @@ pub struct Plan {
     pub not_after: Timestamp,
     /// The grant that it hangs on, if its profile is that of credentials.
     pub under: Option<UnderGrant>,
+    /// Where the revocation list is that it would be on, if its profile says that it names one.
+    pub crl: Option<String>,
 }
 
 /// Who signs a certificate.

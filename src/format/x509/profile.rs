@@ -19,6 +19,8 @@ pub struct Profile {
     backdate_seconds: i64,
     pub(super) subject_key_identifier: bool,
     pub(super) authority_key_identifier: bool,
+    /// Whether it names the revocation list that it would be on.
+    pub crl_distribution_point: bool,
     pub(super) subject: Subject,
     pub(super) subject_alt_name: SubjectAltName,
     pub(super) key_usage: KeyUsage,

@@ -27,6 +27,7 @@ fn plan(profile: &'static Profile, spiffe_id: &str, names: &[&str]) -> Plan {
         not_before: NOW.minus(profile.backdate()),
         not_after: NOW.plus(profile.max_lifetime()),
         under: None,
+        crl: profile.crl_distribution_point.then(|| "https://broker.example/crl/k1/3.crl".to_owned()),
     }
 }
 
@@ -122,8 +123,11 @@ fn every_rule_of_an_agents_profile_is_held() {
         ("unknown extension: 1.3.6.1.4.1", |p| {
             p.custom_extensions.push(extension(&[1, 3, 6, 1, 4, 1], false, &[5, 0]))
         }),
-        ("unknown extension: 2.5.29.31", |p| {
-            p.crl_distribution_points.push(rcgen::CrlDistributionPoint { uris: vec!["http://x".to_owned()] });
+        ("no CRL distribution point", |p| p.crl_distribution_points.clear()),
+        ("CRL distribution point is another", |p| p.crl_distribution_points[0].uris[0].push('x')),
+        ("CRL distribution point is another", |p| p.crl_distribution_points[0].uris.push("https://x".to_owned())),
+        ("CRL distribution point is another", |p| {
+            p.crl_distribution_points.push(rcgen::CrlDistributionPoint { uris: vec!["https://x".to_owned()] });
         }),
     ];
     for (wanted, spoil) in rules {
