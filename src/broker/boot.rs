@@ -17,6 +17,7 @@ use crate::domain::event::Origin;
 use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, TrustDomain};
 use crate::effect::crl::RevocationLists;
+use crate::effect::status::StatusLists;
 use crate::ledger::{Clock, Ledger, Request, Seeds};
 use crate::sign::MasterKey;
 use crate::store::Store;
@@ -66,8 +67,8 @@ impl Broker {
             ensure_key(&ledger, purpose, &master, &origin).await?;
         }
         let keys = Keeper::open(master, &ledger, &origin)?;
-        let crls = RevocationLists::new(Arc::clone(&ledger));
-        Ok(Self { ledger, keys, signed: Signed::default(), crls, origin, address: address.into() })
+        let (crls, statuses) = (RevocationLists::new(Arc::clone(&ledger)), StatusLists::new(Arc::clone(&ledger)));
+        Ok(Self { ledger, keys, signed: Signed::default(), crls, statuses, origin, address: address.into() })
     }
 }
 

@@ -48,6 +48,7 @@ pub struct Broker {
     keys: keys::Keeper,
     signed: signed::Signed,
     crls: crate::effect::crl::RevocationLists,
+    statuses: crate::effect::status::StatusLists,
     origin: Origin,
     /// Where callers reach it, as join tokens say.
     address: RwLock<String>,

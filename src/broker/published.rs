@@ -30,6 +30,19 @@ impl Broker {
         self.crls.list(&self.origin.issuer, kid, shard, |list| keys.ring.sign_crl(list)).await
     }
 
+    /// The status list of this number, a JWT, at most a moment old.
+    ///
+    /// # Errors
+    /// `not_found`: none of the tokens on it is remembered. Or no token key is in use.
+    pub async fn status_list(&self, number: u64) -> Result<Arc<str>, Error> {
+        let none = || Error::new(Code::Unavailable, "no_key", "no token key is in use; rotate it");
+        let now = self.ledger.now();
+        let kid = self.ledger.view(|view| view.signer(Purpose::Token, now).map(|key| key.kid.clone()));
+        let kid = kid.ok_or_else(none)?;
+        let keys = self.keys.holding(&kid, &self.ledger, &self.origin)?;
+        self.statuses.list(&self.origin.issuer, number, |list| keys.ring.sign_status_list(&kid, list)).await
+    }
+
     /// Where each revocation list is that somebody who believes the accepted authorities needs.
     pub fn revocation_lists(&self) -> Vec<String> {
         effect::crl::places(&self.origin.issuer, &self.listing()).collect()

@@ -189,7 +189,7 @@ impl Token {
             let text = scope.to_string();
             2 * text.len() + text.bytes().filter(|byte| b"\"\\".contains(byte)).count() + 120
         };
-        let fixed = 1000 + issuer + text(&self.subject) + self.audience.as_str().len();
+        let fixed = 1100 + 2 * issuer + text(&self.subject) + self.audience.as_str().len();
         fixed + self.chain.iter().map(link).sum::<usize>() + self.scopes.iter().map(scope).sum::<usize>()
     }
 }

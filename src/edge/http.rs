@@ -27,6 +27,7 @@ pub fn pages(scrape: Scrape) -> axum::Router {
         .route("/crl", get(lists::directory))
         .route("/crl/all.pem", get(lists::crls))
         .route("/crl/{authority}/{file}", get(lists::crl))
+        .route("/statuslists/{number}", get(lists::status))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/checkpoint", get(checkpoint))

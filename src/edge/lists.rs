@@ -1,4 +1,5 @@
-//! The pages by which others learn of the ends of credentials: revocation lists of certificates.
+//! The pages by which others learn of the ends of credentials: revocation lists of certificates, and
+//! status lists of tokens.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -45,6 +46,16 @@ pub(super) async fn crls(State(scrape): State<Arc<Scrape>>) -> Response {
     kept("application/x-pem-file", Bytes::from(text))
 }
 
+/// One status list (Token Status List, section 8.1).
+pub(super) async fn status(State(scrape): State<Arc<Scrape>>, Path(name): Path<String>) -> Response {
+    let number = name.parse::<u64>().ok().filter(|number| number.to_string() == name);
+    let Some(number) = number else { return refused(&Error::not_found("status list", name.escape_debug())) };
+    match scrape.broker().status_list(number).await {
+        Ok(text) => kept("application/statuslist+jwt", Bytes::from_owner(text.as_bytes().to_vec())),
+        Err(error) => refused(&error),
+    }
+}
+
 /// Where the lists are.
 pub(super) async fn directory(State(scrape): State<Arc<Scrape>>) -> Response {
     let mut lists = scrape.broker().revocation_lists().join("\n");
@@ -75,4 +86,27 @@ fn refused(error: &Error) -> Response {
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{}: {}\n", error.reason, error.message)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_will_never_be_there_again_is_gone() {
+        let status = |error: Error| refused(&error).status();
+        assert_eq!(status(Error::new(Code::Conflict, "authority_over", "x")), StatusCode::GONE);
+        assert_eq!(status(Error::not_found("revocation list", "x")), StatusCode::NOT_FOUND);
+        assert_eq!(status(Error::new(Code::Internal, "sign", "x")), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn a_list_in_pem_has_whole_lines() {
+        let mut text = String::new();
+        pem(&mut text, &[7; 100]);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!((lines[0], lines[4]), ("-----BEGIN X509 CRL-----", "-----END X509 CRL-----"));
+        assert_eq!(STANDARD.decode(lines[1..4].concat()).unwrap(), [7; 100]);
+        assert!(lines[1].len() == 64 && lines[2].len() == 64 && text.ends_with("-----\n"));
+    }
 }

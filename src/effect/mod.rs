@@ -5,5 +5,6 @@
 
 pub mod crl;
 mod follow;
+pub mod status;
 
 pub use follow::Follower;

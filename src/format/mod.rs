@@ -17,6 +17,8 @@ pub mod jws;
 pub mod jwt;
 pub mod note;
 pub mod spiffe;
+#[cfg(feature = "broker")]
+pub mod status_list;
 #[cfg(test)]
 pub(crate) mod vectors;
 #[cfg(feature = "broker")]

@@ -22,7 +22,7 @@ use crate::format::x509;
 pub struct KeyRing {
     pub(super) trust_domain: TrustDomain,
     pub(super) issuer: Audience,
-    tokens: HashMap<String, EcdsaKeyPair>,
+    pub(super) tokens: HashMap<String, EcdsaKeyPair>,
     authorities: HashMap<String, Authority>,
     logs: HashMap<String, Ed25519KeyPair>,
 }

@@ -44,6 +44,8 @@ mod connection;
 mod constraint_laws;
 mod constraints;
 mod crash;
+mod crl;
+mod crl_readers;
 mod durable_credentials;
 mod empty;
 mod enrol_again;

@@ -18,6 +18,7 @@ mod ledger;
 mod limit;
 mod operator;
 mod pend;
+mod place;
 mod revoke;
 mod survey;
 mod task;

@@ -1,5 +1,6 @@
 //! Tokens: every claim is decided and recorded here; the signature comes after.
 
+use super::place::place;
 use super::{Context, Decide, Decision, Presenter};
 use crate::domain::MAX_TOKEN;
 use crate::domain::cut::Target;
@@ -70,6 +71,7 @@ pub(super) fn issue(
         let message = format!("grant `{}` has less than a second left; renew it first", grant.id);
         return Err(Error::denied("too_short", message));
     }
+    let status = Some(place(ctx)?);
     let key = ctx.signer(Purpose::Token)?;
     let chain = chain(&ctx.view, grant);
     let root = chain.first().map_or(&grant.agent, |link| &link.agent);
@@ -92,7 +94,7 @@ pub(super) fn issue(
         thumbprint: presenter.thumbprint,
         key_hash: presenter.key_hash,
         kid: key.kid.clone(),
-        status: None,
+        status,
     };
     if token.weight() > MAX_TOKEN {
         let why = "its scopes and chain do not fit a token; delegate less, or from nearer to the root";

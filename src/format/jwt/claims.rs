@@ -14,6 +14,7 @@ use crate::domain::grant::Link;
 use crate::domain::id::{GrantId, TaskId, TokenId};
 use crate::domain::name::{Audience, Line};
 use crate::domain::scope::Scopes;
+use crate::domain::status::StatusPlace;
 use crate::domain::time::Timestamp;
 use crate::format::claims::GrantClaims;
 use crate::format::from_base64url;
@@ -53,6 +54,8 @@ pub struct Claims {
     pub chain: Vec<Link>,
     /// `cnf` `x5t#S256`: SHA-256 of the holder's certificate.
     pub thumbprint: Digest,
+    /// Where its status is to be found; tokens of before there were lists say nothing of it.
+    pub status: Option<StatusPlace>,
     /// The key that signed it.
     pub kid: String,
     /// Every claim, as written.
@@ -69,6 +72,7 @@ impl Claims {
         let thumbprint = from_base64url(&payload.cnf.thumbprint).and_then(|bytes| Digest::from_slice(&bytes));
         let GrantClaims { grant, task, seq, epoch, chain } = payload.under.checked().map_err(malformed)?;
         is_held(&chain, &payload.client_id)?;
+        let status = payload.status.map(|status| status.place(&payload.iss).ok_or_else(elsewhere)).transpose()?;
         is_acted(payload.act.as_ref(), payload.sub.as_str(), &payload.client_id)?;
         Ok(Self {
             id: payload.jti,
@@ -85,10 +89,15 @@ impl Claims {
             epoch,
             chain,
             thumbprint: thumbprint.ok_or_else(|| malformed("`x5t#S256` is not the base64url of 32 bytes"))?,
+            status,
             kid,
             json,
         })
     }
+}
+
+fn elsewhere() -> Error {
+    malformed("its `status` is not in a list of its issuer")
 }
 
 fn is_held(chain: &[Link], client_id: &str) -> Result<(), Error> {
@@ -143,19 +152,20 @@ mod tests {
             (claims.thumbprint, claims.client_id.as_str()),
             (token.thumbprint, "spiffe://td.example/agent/coder")
         );
+        assert_eq!((claims.status, token.status.is_some()), (token.status, true));
         assert_eq!(claims.json["act"]["act"]["sub"], "spiffe://td.example/agent/planner");
     }
 
     #[test]
     fn an_unknown_claim_is_tolerated() {
-        assert!(read(|claims| claims.replacen('{', r#"{"status":{"idx":1},"#, 1)).is_ok());
+        assert!(read(|claims| claims.replacen('{', r#"{"color":{"idx":1},"#, 1)).is_ok());
     }
 
     #[test]
     fn a_claim_of_another_type_is_refused_and_never_absent() {
         for claim in [
             "iss", "sub", "aud", "client_id", "iat", "exp", "jti", "act", "authorization_details", "cnf", "grant",
-            "task", "seq", "epoch", "chain",
+            "task", "seq", "epoch", "chain", "status",
         ] {
             for value in [
                 "null", "true", "7.5", "1e400", "-1", "[]", "{}", "\"\"", "\"1795000900\"", "9223372036854775808",
@@ -207,6 +217,12 @@ mod tests {
             ),
             ("\"agent\":\"coder\"", "\"agent\":\"planner\""),
             ("\"owner\":\"team-b\"", "\"owner\":\"team-b\",\"subject\":null"),
+            ("\"idx\":61", "\"idx\":65536"),
+            ("\"idx\":61", "\"idx\":61,\"x\":1"),
+            ("statuslists/510577664\"}", "statuslists/510577664\"},\"status_assertion\":1"),
+            ("https://broker.example/statuslists", "https://other.example/statuslists"),
+            ("statuslists/510577664", "statuslists/0510577664"),
+            ("statuslists/510577664", "statuslists/-1"),
             ("\"seq\":\"9", "\"seq\":\"09"),
             ("\"seq\":\"9", "\"seq\":\"+9"),
             ("\"exp\":1795000900", "\"exp\":253402300800"),

@@ -9,6 +9,7 @@ mod foreign;
 mod parse;
 #[cfg(test)]
 pub(crate) mod sample;
+mod status;
 
 pub use claims::Claims;
 pub use parse::{Unverified, parse};
@@ -26,6 +27,7 @@ use crate::domain::grant::{Link, Token};
 use crate::domain::id::TokenId;
 use crate::domain::name::{Audience, Line, TrustDomain};
 use crate::domain::scope::Scope;
+use status::Status;
 
 /// The one algorithm.
 const ALGORITHM: &str = "ES256";
@@ -76,6 +78,8 @@ struct Payload {
     act: Option<Act>,
     authorization_details: Vec<Detail>,
     cnf: Confirmation,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    status: Option<Status>,
     #[serde(flatten)]
     under: GrantClaims,
 }
@@ -126,6 +130,7 @@ impl Payload {
             act: Act::of(token.subject.as_str(), actors, &token.issuer),
             authorization_details: token.scopes.iter().map(Detail::of).collect(),
             cnf: Confirmation { thumbprint: base64url(&token.thumbprint.0) },
+            status: token.status.map(|place| Status::of(place, &token.issuer)),
             under: GrantClaims {
                 grant: token.grant,
                 task: token.task,
@@ -233,6 +238,7 @@ mod tests {
             r#"{"type":"urn:belay:tool-call","tool":"github","actions":["issues.*"],"#,
             r#""resource":"org/repo","scope":"github:issues.*@org/repo"}],"#,
             r#""cnf":{"x5t#S256":"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"},"#,
+            r#""status":{"status_list":{"idx":61,"uri":"https://broker.example/statuslists/510577664"}},"#,
             r#""grant":"grt_01m7q5cqg0evnbtv8scssxcq3d","task":"tsk_01m7q5cqg0fzhr5gfq4fh1gdcz","#,
             r#""seq":"9007199254740993","epoch":"e1","#,
             r#""chain":[{"grant":"grt_01m7q5cqg0exqr87y1k7vjt3sh","agent":"planner","owner":"team-a","#,

@@ -10,6 +10,7 @@ use crate::domain::grant::{Link, Token};
 use crate::domain::id::{GrantId, TaskId, TokenId};
 use crate::domain::name::TrustDomain;
 use crate::domain::scope::Scopes;
+use crate::domain::status::{self, StatusPlace};
 use crate::domain::time::{Span, Timestamp};
 use crate::format::{base64url, from_base64url};
 
@@ -42,7 +43,7 @@ pub(crate) fn token() -> Token {
         thumbprint: Digest([7; 32]),
         key_hash: Digest([8; 32]),
         kid: "k1".to_owned(),
-        status: None,
+        status: Some(StatusPlace { list: status::first(ISSUED), index: 61 }),
     }
 }
 

@@ -71,6 +71,12 @@ impl Broker {
 
     /// A page over HTTPS, believing only the broker's CA: status line, headers, body.
     pub async fn page(&self, path: &str) -> (String, String, String) {
+        let (status, headers, body) = self.file(path).await;
+        (status, headers, String::from_utf8(body).unwrap())
+    }
+
+    /// The same for one whose body is not text.
+    pub async fn file(&self, path: &str) -> (String, String, Vec<u8>) {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority().into()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -84,11 +90,13 @@ impl Broker {
         let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+        let body = answer.split_off(end + 4);
+        let head = String::from_utf8(answer).unwrap();
         let (status, headers) = head.split_once("\r\n").unwrap();
-        (status.to_owned(), headers.to_lowercase(), body.to_owned())
+        (status.to_owned(), headers.to_lowercase(), body)
     }
 
     /// How many events the log has.
