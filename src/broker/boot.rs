@@ -16,10 +16,11 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::Origin;
 use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, TrustDomain};
+use crate::effect::Targets;
 use crate::effect::crl::RevocationLists;
 use crate::effect::status::StatusLists;
 use crate::ledger::{Clock, Ledger, Request, Seeds};
-use crate::sign::MasterKey;
+use crate::sign::{MasterKey, Vault};
 use crate::store::Store;
 
 /// What a broker stands on.
@@ -66,9 +67,11 @@ impl Broker {
         for purpose in Purpose::ALL {
             ensure_key(&ledger, purpose, &master, &origin).await?;
         }
-        let keys = Keeper::open(master, &ledger, &origin)?;
+        let master = Arc::new(master);
+        let keys = Keeper::open(Arc::clone(&master), &ledger, &origin)?;
+        let targets = Arc::new(Targets::new(Arc::clone(&ledger), Vault::new(master, origin.clone()), &origin));
         let (crls, statuses) = (RevocationLists::new(Arc::clone(&ledger)), StatusLists::new(Arc::clone(&ledger)));
-        Ok(Self { ledger, keys, signed: Signed::default(), crls, statuses, origin, address: address.into() })
+        Ok(Self { ledger, keys, signed: Signed::default(), targets, crls, statuses, origin, address: address.into() })
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Keys {
 
 /// The keys of a broker, following its log.
 pub(super) struct Keeper {
-    master: MasterKey,
+    master: Arc<MasterKey>,
     current: RwLock<Arc<Keys>>,
     /// One opens keys at a time, so that nobody puts older ones over newer ones.
     opening: Mutex<()>,
@@ -42,7 +42,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn open(master: MasterKey, ledger: &Ledger, origin: &Origin) -> Result<Self, Error> {
+    pub fn open(master: Arc<MasterKey>, ledger: &Ledger, origin: &Origin) -> Result<Self, Error> {
         let current = RwLock::new(Arc::new(load(&master, ledger, origin, phases(ledger), 1)?));
         let (changed, shown) = (watch::Sender::new(1), watch::Sender::new(None));
         Ok(Self { master, current, opening: Mutex::new(()), changed, shown })

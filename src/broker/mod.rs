@@ -9,6 +9,7 @@ mod certificate;
 mod identity;
 mod join;
 mod keys;
+mod lease;
 mod live;
 mod policy;
 mod published;
@@ -27,6 +28,7 @@ pub use bodies::Readers;
 pub use boot::Foundation;
 pub use catalog::{Applying, CatalogText};
 pub use identity::{Issued, OwnIdentity};
+pub use lease::{Checked as CheckedBackend, Leased};
 pub use live::Live;
 pub use policy::{PoliciesInForce, PolicyFiles};
 pub use radius::Surveyed;
@@ -40,6 +42,7 @@ use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::error::Error;
 use crate::domain::event::{Idempotency, Origin};
+use crate::effect::Targets;
 use crate::ledger::{Ledger, Request};
 
 /// The broker: everything below the edge, joined.
@@ -49,6 +52,7 @@ pub struct Broker {
     signed: signed::Signed,
     crls: crate::effect::crl::RevocationLists,
     statuses: crate::effect::status::StatusLists,
+    targets: Arc<Targets>,
     origin: Origin,
     /// Where callers reach it, as join tokens say.
     address: RwLock<String>,
@@ -128,6 +132,11 @@ impl Broker {
     /// The ledger, for looking.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// The systems in which secrets are leased.
+    pub fn targets(&self) -> &Arc<Targets> {
+        &self.targets
     }
 
     /// Trust domain, issuer and epoch.

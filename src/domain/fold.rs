@@ -246,7 +246,16 @@ fn live(token: &Token) -> LiveToken {
 fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (RequestKey, Remembered) {
     let key = RequestKey { actor: entry.actor.clone(), verb: idempotency.verb.clone(), key: idempotency.key.clone() };
     let (digest, until) = (idempotency.digest, entry.at.plus(KEY_KEPT));
-    let fresh = Remembered { digest, task: None, grant: None, token: None, certificate: None, invocation: None, until };
+    let fresh = Remembered {
+        digest,
+        task: None,
+        grant: None,
+        token: None,
+        certificate: None,
+        lease: None,
+        invocation: None,
+        until,
+    };
     let mut made = view.remembered(&key).cloned().unwrap_or(fresh);
     let mut keep = |end: Timestamp| made.until = made.until.max(end.plus(KEY_KEPT));
     match &entry.body {
@@ -267,6 +276,10 @@ fn remember(view: &View<'_>, entry: &Entry, idempotency: &Idempotency) -> (Reque
         Body::CertificateRecorded { certificate, .. } => {
             keep(certificate.not_after);
             made.certificate = Some(certificate.id);
+        }
+        Body::LeaseIssued { lease } => {
+            keep(lease.expires_at);
+            made.lease = Some(lease.id);
         }
         Body::Invoked(invocation) => {
             let grant = invocation.grant.and_then(|id| view.grant(id));

@@ -11,6 +11,8 @@ use super::time::{Span, Timestamp};
 
 /// Roles that one backend may lease.
 pub const MAX_ROLES: usize = 64;
+/// Leases under one grant that are not gone yet.
+pub const MAX_LEASES: usize = 64;
 /// How long the making of a lease may take. What is still under way then gives up, by the target's own clock.
 pub const MAKING: Span = Span::seconds(30);
 
@@ -90,6 +92,11 @@ pub struct Trouble {
 }
 
 impl Lease {
+    /// Whether nobody can use it any more: it is gone, or nobody can log in and no session is left.
+    pub fn is_powerless(&self) -> bool {
+        matches!(self.status, LeaseStatus::Halted | LeaseStatus::Ended)
+    }
+
     /// Its name in the target: ours by its form, and nobody else's.
     pub fn username(&self) -> String {
         username(self.id)

@@ -144,6 +144,8 @@ pub struct Remembered {
     pub token: Option<(TokenId, u64)>,
     /// The certificate it recorded.
     pub certificate: Option<CertificateId>,
+    /// The lease it issued last.
+    pub lease: Option<LeaseId>,
     /// The call that it charged, and the policies that allowed it.
     pub invocation: Option<(InvocationId, Decided)>,
     /// When the key is forgotten.

@@ -127,6 +127,7 @@ fn possession(proven: bool) -> String {
 fn effect(effect: &Effect) -> v1::Effect {
     let (state, detail) = match effect.state {
         EffectState::Enforced => ("enforced", "refused by the broker from now on"),
+        EffectState::Pending => ("pending", "being ended in the system that it is a secret of"),
         EffectState::Expires => ("expires", "its audience may check it offline and honour it until then"),
     };
     v1::Effect {

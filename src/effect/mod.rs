@@ -6,5 +6,7 @@
 pub mod crl;
 mod follow;
 pub mod status;
+pub mod lease;
 
 pub use follow::Follower;
+pub use lease::{Engine, Targets};

@@ -28,6 +28,11 @@ table! {
     ISSUED = "belay_issued_total" Kind::Counter, ["kind"], "Grants, tokens and certificates issued.";
     EVENTS = "belay_events_total" Kind::Counter, ["event"], "Events recorded by this process.";
 
+    LEASE_DEBT = "belay_lease_debt" Kind::Gauge, ["state"], "Leases that should be gone or halted and are not: open, somebody could still use them; left, nobody can, and a role remains.";
+    LEASE_DEBT_SECONDS = "belay_lease_debt_seconds" Kind::Gauge, [], "For how long the oldest open one should have been gone or halted; 0 if there is none.";
+    LEASE_ATTEMPTS = "belay_lease_attempts_total" Kind::Counter, ["action", "outcome"], "What was tried with leases in their backends.";
+    LEASE_SECONDS = "belay_lease_seconds" Kind::Histogram(SECONDS), ["action"], "Time from when something was called for until the backend had done it.";
+
     RPCS = "belay_rpcs_total" Kind::Counter, ["rpc", "code"], "Requests answered, by gRPC code.";
     RPC_SECONDS = "belay_rpc_seconds" Kind::Histogram(SECONDS), ["rpc"], "Time from a request's headers to the head of its answer.";
     RPCS_RUNNING = "belay_rpcs_running" Kind::Gauge, [], "Requests under way.";

@@ -12,11 +12,13 @@ mod published;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod vault;
 
 pub use certificate::{Unsigned, Wanted};
 pub use key::generate;
 pub use keyring::KeyRing;
 pub use master::MasterKey;
+pub use vault::Vault;
 
 use ring::rand::SystemRandom;
 

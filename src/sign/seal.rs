@@ -11,23 +11,33 @@ use crate::domain::event::Origin;
 
 /// Seals `secret` for the key `kid`: a random nonce, then the ciphertext and its tag.
 pub(super) fn seal(master: &MasterKey, kid: &str, origin: &Origin, secret: &[u8]) -> Result<Vec<u8>, Error> {
-    let failed = |_| internal("seal", format!("key `{kid}` could not be sealed"));
+    seal_for(master, &[kid], origin, secret)
+}
+
+/// The same, for what has a name of several parts.
+pub(super) fn seal_for(master: &MasterKey, name: &[&str], origin: &Origin, secret: &[u8]) -> Result<Vec<u8>, Error> {
+    let failed = |_| internal("seal", format!("`{}` could not be sealed", name.join(" ")));
     let mut nonce = [0; NONCE_LEN];
     random().fill(&mut nonce).map_err(failed)?;
     // Encrypted in place: the buffer holds ciphertext when it is copied, and is wiped if that fails.
     let mut sealed = Zeroizing::new(secret.to_vec());
     let tag = aead(master)
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), bound(kid, origin), sealed.as_mut_slice())
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), bound(name, origin), sealed.as_mut_slice())
         .map_err(failed)?;
     Ok([&nonce, sealed.as_slice(), tag.as_ref()].concat())
 }
 
 /// Opens a blob that was sealed for the key `kid`; none if it was not, or is damaged.
 pub(super) fn open(master: &MasterKey, kid: &str, origin: &Origin, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    open_for(master, &[kid], origin, blob)
+}
+
+/// The same, for what has a name of several parts.
+pub(super) fn open_for(master: &MasterKey, name: &[&str], origin: &Origin, blob: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (nonce, sealed) = blob.split_first_chunk::<NONCE_LEN>()?;
     let mut secret = Zeroizing::new(sealed.to_vec());
     let nonce = Nonce::assume_unique_for_key(*nonce);
-    let length = aead(master).open_in_place(nonce, bound(kid, origin), secret.as_mut_slice()).ok()?.len();
+    let length = aead(master).open_in_place(nonce, bound(name, origin), secret.as_mut_slice()).ok()?.len();
     secret.truncate(length);
     Some(secret)
 }
@@ -37,9 +47,9 @@ fn aead(master: &MasterKey) -> LessSafeKey {
 }
 
 /// Each part behind its length, so that no two bindings are the same bytes.
-fn bound(kid: &str, origin: &Origin) -> Aad<Vec<u8>> {
+fn bound(name: &[&str], origin: &Origin) -> Aad<Vec<u8>> {
     let mut bytes = Vec::new();
-    for part in [kid, origin.trust_domain.as_str(), &origin.epoch] {
+    for part in name.iter().copied().chain([origin.trust_domain.as_str(), &origin.epoch]) {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
         bytes.extend_from_slice(part.as_bytes());
     }

@@ -6,7 +6,8 @@ use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::{Body, CutCounts, Revocation};
 use crate::domain::grant::{Credential, Grant, Status};
-use crate::domain::id::{CertificateId, GrantId, RevocationId, TokenId};
+use crate::domain::id::{CertificateId, GrantId, LeaseId, RevocationId, TokenId};
+use crate::domain::lease::{Lease, LeaseStatus};
 use crate::domain::name::{Line, Name};
 use crate::domain::policy::{AboutTarget, Right};
 use crate::domain::time::{SKEW, Timestamp};
@@ -52,6 +53,8 @@ pub struct Effect {
 pub enum EffectState {
     /// Refused from now on by all who decide: the broker itself.
     Enforced,
+    /// Refused by the broker, and still to be ended in the system that it is a secret of.
+    Pending,
     /// Honoured until it expires by a party that checks offline and cannot be told.
     Expires,
 }
@@ -120,7 +123,7 @@ impl Revoke {
                 let holder = known.filter(|one| one.kind == Kind::Agent).and_then(|one| view.agent(&one.name));
                 ("certificate", holder.map(|agent| &agent.owner))
             }
-            Target::Lease(_) => ("lease", None),
+            Target::Lease(id) => ("lease", view.lease(id).and_then(|lease| of_grant(lease.grant))),
             Target::Agent(name) => ("agent", view.agent(name).map(|agent| &agent.owner)),
             Target::Owner(owner) => ("owner", Some(owner)),
             Target::Subject(_) => ("subject", None),
@@ -135,7 +138,7 @@ impl Revoke {
             Target::Task(id) => view.task(id).is_some(),
             Target::Token(id) => view.token(id).is_some(),
             Target::Certificate(id) => view.certificate(id).is_some(),
-            Target::Lease(_) => false,
+            Target::Lease(id) => view.lease(id).is_some(),
             Target::Agent(name) => view.agent(name).is_some(),
             Target::Owner(owner) => view.agents().any(|agent| agent.owner == *owner),
             Target::Subject(subject) => view.tasks().any(|task| task.subject.as_ref() == Some(subject)),
@@ -154,8 +157,9 @@ impl Revoke {
                 Some(grant) => held(grant),
                 None => one.kind == Kind::Agent && one.name == *agent,
             }),
+            Target::Lease(id) => view.lease(id).is_some_and(|lease| held(lease.grant)),
             Target::Agent(name) => name == agent,
-            Target::Lease(_) | Target::Owner(_) | Target::Subject(_) => false,
+            Target::Owner(_) | Target::Subject(_) => false,
         }
     }
 
@@ -190,6 +194,7 @@ impl Revoke {
         match &self.target {
             Target::Token(id) => return one_token(ctx, *id),
             Target::Certificate(id) => return one_certificate(ctx, *id),
+            Target::Lease(id) => return one_lease(ctx, *id),
             _ => {}
         }
         let view = &ctx.view;
@@ -240,6 +245,17 @@ fn one_certificate(ctx: &Context<'_>, id: CertificateId) -> Extent {
     }
 }
 
+fn one_lease(ctx: &Context<'_>, id: LeaseId) -> Extent {
+    let credential = Credential::Lease(id);
+    let lease = ctx.view.lease(&id).filter(|lease| is_there(lease) && is_open(ctx, credential, lease.expires_at));
+    let found = lease.and_then(|lease| Some((lease.expires_at, ctx.view.grant(lease.grant)?)));
+    found.map_or_else(Default::default, |(expires_at, grant)| one(ctx, credential, expires_at, grant))
+}
+
+fn is_there(lease: &Lease) -> bool {
+    lease.status != LeaseStatus::Ended
+}
+
 fn one(ctx: &Context<'_>, credential: Credential, expires_at: Timestamp, grant: &Grant) -> Extent {
     let mut counts = CutCounts::default();
     count(&mut counts, credential);
@@ -259,7 +275,9 @@ fn credentials<'a>(ctx: &'a Context<'_>, grant: GrantId) -> impl Iterator<Item =
     let tokens = ctx.view.tokens_of(grant).into_iter().map(|token| (Credential::Token(token.id), token.expires_at));
     let certificates = ctx.view.certificates_of(grant).into_iter();
     let certificates = certificates.map(|one| (Credential::Certificate(one.id), one.not_after));
-    tokens.chain(certificates).filter(|(credential, expires_at)| is_open(ctx, *credential, *expires_at))
+    let leases = ctx.view.leases_of(grant).into_iter().filter(|lease| is_there(lease));
+    let leases = leases.map(|lease| (Credential::Lease(lease.id), lease.expires_at));
+    tokens.chain(certificates).chain(leases).filter(|(credential, expires_at)| is_open(ctx, *credential, *expires_at))
 }
 
 fn is_open(ctx: &Context<'_>, credential: Credential, expires_at: Timestamp) -> bool {
@@ -268,6 +286,9 @@ fn is_open(ctx: &Context<'_>, credential: Credential, expires_at: Timestamp) -> 
 
 /// What the broker alone decides on is refused at once; what another may check offline it may honour until it expires.
 fn effect(ctx: &Context<'_>, grant: &Grant, credential: Credential, expires_at: Timestamp) -> Effect {
+    if matches!(credential, Credential::Lease(_)) {
+        return Effect { credential, state: EffectState::Pending, at: ctx.now };
+    }
     let ours = ctx.view.origin().is_some_and(|origin| origin.issuer == grant.audience);
     match ours && matches!(credential, Credential::Token(_)) {
         true => Effect { credential, state: EffectState::Enforced, at: ctx.now },

@@ -99,7 +99,7 @@ impl Survey {
                     None => return None,
                 }
             }
-            Target::Lease(_) => return None,
+            Target::Lease(id) => Target::Grant(ctx.view.lease(id)?.grant),
             other => other.clone(),
         })
     }

@@ -1,0 +1,350 @@
+//! Makes the targets what the state calls for: cuts, halts and resumes leases, until it is done, across restarts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+
+use super::debt::{Act, Due, due};
+use super::pace::{Circuit, again};
+use super::{Failure, Targets};
+use crate::domain::decide::{Caller, Decide, ReportLease};
+use crate::domain::error::Error;
+use crate::domain::event::Body;
+use crate::domain::id::LeaseId;
+use crate::domain::lease::{Lease, LeaseStatus, username};
+use crate::domain::name::Name;
+use crate::domain::time::Timestamp;
+use crate::effect::Follower;
+use crate::ledger::{Ledger, Request};
+use crate::measure::{self, Stopwatch};
+
+/// Leases looked at under one hold on the state.
+const STEP: usize = 256;
+/// Things done at once in one target; it has fewer connections, and they are waited for.
+const AT_ONCE: usize = 16;
+/// How often time itself is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How often targets are asked for what nobody knows of.
+const SWEEP: Duration = Duration::from_secs(240);
+/// The role of what nobody knows of is not known either: it is one that nobody has.
+const NOBODY: &str = "belay-nobody";
+
+/// Follows the log, and does in the targets what it calls for.
+pub struct Engine {
+    ledger: Arc<Ledger>,
+    targets: Arc<Targets>,
+    began: Stopwatch,
+    todo: BTreeMap<LeaseId, Todo>,
+    circuits: HashMap<Name, Circuit>,
+    /// When something that is as it should be will not be any more.
+    next: Option<Timestamp>,
+    swept: Option<Duration>,
+}
+
+/// Something that is not as it should be.
+struct Todo {
+    backend: Name,
+    act: Act,
+    since: Duration,
+    refusals: u32,
+    not_before: Duration,
+    running: bool,
+}
+
+/// What came of one attempt.
+enum Done {
+    Tried { id: LeaseId, backend: Name, outcome: Result<(), Failure> },
+    Swept { backend: Name, outcome: Result<(), Failure> },
+}
+
+type Running = FuturesUnordered<BoxFuture<'static, Done>>;
+
+impl Engine {
+    /// For these targets.
+    pub fn new(ledger: Arc<Ledger>, targets: Arc<Targets>) -> Self {
+        let (todo, circuits) = (BTreeMap::new(), HashMap::new());
+        Self { ledger, targets, began: Stopwatch::start(), todo, circuits, next: None, swept: None }
+    }
+
+    /// Works until it is dropped, or the ledger stops.
+    pub async fn run(mut self) {
+        for state in ["open", "left"] {
+            measure::LEASE_DEBT.begin(&[state]);
+        }
+        let mut follower = Follower::behind(Arc::clone(&self.ledger), self.ledger.checkpoint().0);
+        let mut running = Running::new();
+        self.look_at_all();
+        loop {
+            self.sweep(&mut running);
+            self.begin(&mut running);
+            let pause = self.pause();
+            tokio::select! {
+                read = follower.next() => match read {
+                    Ok(entries) => entries.iter().for_each(|(_, entry)| self.note(&entry.body)),
+                    Err(error) if !self.ledger.is_alive() => {
+                        tracing::debug!(%error, "leases are not followed any more");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the log cannot be followed; leases are looked at again");
+                        tokio::time::sleep(TICK).await;
+                        self.look_at_all();
+                    }
+                },
+                Some(done) = running.next(), if !running.is_empty() => self.settle(done),
+                () = tokio::time::sleep(pause) => {}
+            }
+            if self.next.is_some_and(|next| self.ledger.now() >= next) {
+                self.look_at_all();
+            }
+            self.show();
+        }
+    }
+
+    /// Looks at what an entry may have changed.
+    fn note(&mut self, body: &Body) {
+        match body {
+            Body::LeaseIssued { lease } => self.look_at(&[lease.id]),
+            Body::LeaseChanged(change) => self.look_at(&[change.id]),
+            Body::Revoked(_)
+            | Body::GrantStatusChanged { .. }
+            | Body::TaskEnded { .. }
+            | Body::TaskStatusChanged { .. }
+            | Body::AgentStatusChanged { .. }
+            | Body::Frozen(_)
+            | Body::Thawed { .. } => self.look_at_all(),
+            Body::BackendAdded(backend) => {
+                // Where it was away it may be there.
+                self.circuits.remove(&backend.name);
+                self.swept = None;
+                self.look_at_all();
+            }
+            Body::BackendRemoved { .. } => self.look_at_all(),
+            _ => {}
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        self.next = None;
+        let open = |lease: &&Lease| lease.status != LeaseStatus::Ended;
+        let all: Vec<_> = self.ledger.view(|view| view.leases().filter(open).map(|lease| lease.id).collect());
+        self.todo.retain(|id, todo| todo.running || all.binary_search(id).is_ok() || all.contains(id));
+        for step in all.chunks(STEP) {
+            self.look_at(step);
+        }
+    }
+
+    fn look_at(&mut self, ids: &[LeaseId]) {
+        let now = self.ledger.now();
+        let seen: Vec<(LeaseId, Option<(Name, Due)>)> = self.ledger.view(|view| {
+            let seen = |id: &LeaseId| {
+                let lease = view.lease(id)?;
+                Some((lease.backend.clone(), due(&view, lease, now)))
+            };
+            ids.iter().map(|id| (*id, seen(id))).collect()
+        });
+        for (id, seen) in seen {
+            match seen {
+                Some((backend, Due::Now(act))) => self.call_for(id, backend, act),
+                Some((_, Due::At(when))) => {
+                    self.next = Some(self.next.map_or(when, |next| next.min(when)));
+                    self.drop_idle(id);
+                }
+                Some((_, Due::Never)) | None => self.drop_idle(id),
+            }
+        }
+    }
+
+    fn call_for(&mut self, id: LeaseId, backend: Name, act: Act) {
+        let now = self.began.elapsed();
+        let fresh = || Todo { backend, act, since: now, refusals: 0, not_before: now, running: false };
+        let todo = self.todo.entry(id).or_insert_with(fresh);
+        if todo.act != act {
+            // Something else is called for now: it does not wait for what failed before.
+            (todo.act, todo.since, todo.refusals, todo.not_before) = (act, now, 0, now);
+        }
+    }
+
+    fn drop_idle(&mut self, id: LeaseId) {
+        if self.todo.get(&id).is_some_and(|todo| !todo.running) {
+            self.todo.remove(&id);
+        }
+    }
+
+    /// Begins what may be tried now.
+    fn begin(&mut self, running: &mut Running) {
+        let now = self.began.elapsed();
+        let mut busy: HashMap<Name, usize> = HashMap::new();
+        for todo in self.todo.values().filter(|todo| todo.running) {
+            *busy.entry(todo.backend.clone()).or_default() += 1;
+        }
+        for (id, todo) in self.todo.iter_mut().filter(|(_, todo)| !todo.running && todo.not_before <= now) {
+            let circuit = self.circuits.entry(todo.backend.clone()).or_default();
+            let busy = busy.entry(todo.backend.clone()).or_default();
+            if !circuit.admits(now) || *busy >= AT_ONCE {
+                continue;
+            }
+            circuit.tried();
+            *busy += 1;
+            todo.running = true;
+            let (ledger, targets) = (Arc::clone(&self.ledger), Arc::clone(&self.targets));
+            let (id, backend, act) = (*id, todo.backend.clone(), todo.act);
+            running.push(Box::pin(async move {
+                let outcome = attempt(&ledger, &targets, id, act).await;
+                Done::Tried { id, backend, outcome }
+            }));
+        }
+    }
+
+    fn settle(&mut self, done: Done) {
+        let (now, jitter) = (self.began.elapsed(), self.ledger.seed()[0]);
+        match done {
+            Done::Swept { backend, outcome } => {
+                self.answer(&backend, outcome.as_ref().err(), now, jitter);
+                if let Err(failure) = outcome {
+                    tracing::warn!(%backend, %failure, "the leases in a backend cannot be listed");
+                }
+            }
+            Done::Tried { id, backend, outcome } => {
+                self.answer(&backend, outcome.as_ref().err(), now, jitter);
+                let Some(todo) = self.todo.get_mut(&id) else { return };
+                todo.running = false;
+                let word = match &outcome {
+                    Ok(()) => "done",
+                    Err(failure) if failure.answered => "refused",
+                    Err(_) => "away",
+                };
+                measure::LEASE_ATTEMPTS.add(1, &[todo.act.word(), word]);
+                match outcome {
+                    Ok(()) => {
+                        measure::LEASE_SECONDS.record((now - todo.since).as_secs_f64(), &[todo.act.word()]);
+                        self.todo.remove(&id);
+                    }
+                    Err(failure) if failure.answered => {
+                        todo.refusals = todo.refusals.saturating_add(1);
+                        todo.not_before = again(now, todo.refusals, jitter);
+                    }
+                    Err(_) => {}
+                }
+                // It may have changed meanwhile, or another thing be called for now.
+                self.look_at(&[id]);
+            }
+        }
+    }
+
+    fn answer(&mut self, backend: &Name, failure: Option<&Failure>, now: Duration, jitter: u8) {
+        let circuit = self.circuits.entry(backend.clone()).or_default();
+        match failure {
+            Some(failure) if !failure.answered => circuit.away(now, jitter),
+            _ => circuit.answered(),
+        }
+    }
+
+    /// Asks every target for what is there of ours, now and then: what nobody knows of is taken away.
+    fn sweep(&mut self, running: &mut Running) {
+        let now = self.began.elapsed();
+        if self.swept.is_some_and(|swept| now.saturating_sub(swept) < SWEEP) {
+            return;
+        }
+        self.swept = Some(now);
+        let names: Vec<Name> = self.ledger.view(|view| {
+            view.backends().filter(|backend| !backend.removed).map(|backend| backend.name.clone()).collect()
+        });
+        for backend in names {
+            let (ledger, targets) = (Arc::clone(&self.ledger), Arc::clone(&self.targets));
+            running.push(Box::pin(async move {
+                let outcome = swept(&ledger, &targets, &backend).await;
+                Done::Swept { backend, outcome }
+            }));
+        }
+    }
+
+    /// Until when nothing can be begun.
+    fn pause(&self) -> Duration {
+        let now = self.began.elapsed();
+        let waiting = self.todo.values().filter(|todo| !todo.running).map(|todo| {
+            let circuit = self.circuits.get(&todo.backend);
+            todo.not_before.max(circuit.and_then(Circuit::retry_at).unwrap_or_default())
+        });
+        let first = waiting.filter(|when| *when > now).min();
+        first.map_or(TICK, |when| (when - now).min(TICK))
+    }
+
+    fn show(&self) {
+        let now = self.began.elapsed();
+        let owed = |todo: &&Todo| matches!(todo.act, Act::Hold | Act::Halt | Act::End);
+        let (mut open, mut left, mut oldest) = (0_u64, 0_u64, Duration::ZERO);
+        self.ledger.view(|view| {
+            for (id, todo) in self.todo.iter().filter(|(_, todo)| owed(todo)) {
+                match view.lease(id) {
+                    Some(lease) if lease.is_powerless() => left += 1,
+                    Some(_) => {
+                        open += 1;
+                        oldest = oldest.max(now - todo.since);
+                    }
+                    None => {}
+                }
+            }
+        });
+        measure::LEASE_DEBT.set(open, &["open"]);
+        measure::LEASE_DEBT.set(left, &["left"]);
+        measure::LEASE_DEBT_SECONDS.set(oldest.as_secs(), &[]);
+    }
+}
+
+/// Does it, and records what came of it.
+async fn attempt(ledger: &Ledger, targets: &Targets, id: LeaseId, act: Act) -> Result<(), Failure> {
+    let Some(lease) = ledger.view(|view| view.lease(&id).cloned()) else { return Ok(()) };
+    let outcome = act_on(targets, &lease, act).await;
+    let report = match &outcome {
+        Ok(()) => ReportLease { id, status: act.done(&lease), trouble: None },
+        Err(failure) if failure.powerless => {
+            ReportLease { id, status: LeaseStatus::Halted, trouble: Some(failure.trouble()) }
+        }
+        Err(failure) => ReportLease { id, status: lease.status, trouble: Some(failure.trouble()) },
+    };
+    match submit(ledger, report).await {
+        Ok(()) => outcome,
+        // Done, and not known to be: it is done again, which changes nothing.
+        Err(error) => Err(Failure::refused(format!("it is not recorded: {error}"))),
+    }
+}
+
+async fn act_on(targets: &Targets, lease: &Lease, act: Act) -> Result<(), Failure> {
+    let username = lease.username();
+    if act == Act::Clear {
+        return Ok(());
+    }
+    let target = targets.target_of(&lease.backend)?;
+    match act {
+        Act::Hold => target.end(&username, &lease.role, true).await,
+        Act::End => target.end(&username, &lease.role, false).await,
+        Act::Halt => target.halt(&username).await,
+        Act::Resume => target.resume(&username).await,
+        Act::Clear => Ok(()),
+    }
+}
+
+async fn swept(ledger: &Ledger, targets: &Targets, backend: &Name) -> Result<(), Failure> {
+    let target = targets.target_of(backend)?;
+    let nobody: Name = NOBODY.parse().map_err(|error: Error| Failure::refused(error.message))?;
+    for id in target.ours().await? {
+        // Recorded before it is made: what the state does not know now is nobody's.
+        let known = ledger.view(|view| view.lease(&id).is_some_and(|lease| lease.status != LeaseStatus::Ended));
+        if !known {
+            tracing::warn!(%backend, lease = %id, "a role of ours that nobody leases is dropped");
+            target.end(&username(id), &nobody, false).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn submit<D: Decide>(ledger: &Ledger, command: D) -> Result<D::Answer, Error> {
+    let (caller, request_id) = (Caller::Broker, "leases".to_owned());
+    let seed = ledger.seed();
+    ledger.submit(Request { command, caller, request_id, idempotency: None, seed, blobs: Vec::new() }).await
+}
