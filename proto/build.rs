@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Messages that hold a secret: `wire` says how they look in a log.
 #[cfg(feature = "broker")]
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 10] = [
     "belay.v1.EnrollRequest", "belay.v1.InvitedAgent", "belay.v1.InvitedOperator", "belay.v1.Token",
     "belay.v1.VerifyTokenRequest", "belay.v1.AuthorizeRequest", "belay.v1.StartTaskRequest",
+    "belay.v1.AddBackendRequest", "belay.v1.LeaseSecret", "belay.v1.IssueLeaseResponse",
 ];

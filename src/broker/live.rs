@@ -3,8 +3,9 @@
 use super::Broker;
 use crate::domain::agent::AgentStatus;
 use crate::domain::cut::Target;
-use crate::domain::decide::judge;
+use crate::domain::decide::{Wanted, judge, wanted};
 use crate::domain::grant::{Credential, GrantState};
+use crate::domain::lease::LeaseStatus;
 use crate::domain::view::View;
 
 /// Records looked at under one hold on the state.
@@ -25,6 +26,8 @@ pub struct Live {
     pub certificates: u64,
     /// Identity certificates that are neither over nor cut.
     pub identities: u64,
+    /// Leases that whoever has them can use.
+    pub leases: u64,
 }
 
 impl Broker {
@@ -64,7 +67,37 @@ impl Broker {
                     open && view.cut(&Target::Certificate(*id)).is_none()
                 },
             ),
+            leases: count(
+                hold,
+                |view| view.leases().map(|lease| lease.id).collect(),
+                |view, id| {
+                    let made = view.lease(id).filter(|lease| lease.status == LeaseStatus::Made);
+                    made.is_some_and(|lease| wanted(view, lease, now) == Wanted::Live)
+                },
+            ),
         }
+    }
+
+    /// Leases that should be gone or halted and are not: those that somebody could still use, and those that nobody
+    /// can, of which something remains.
+    pub fn debt(&self) -> (u64, u64) {
+        let now = self.ledger.now();
+        let hold = |look: &mut dyn FnMut(&View<'_>)| self.ledger.view(|view| look(&view));
+        let owed = |powerless: bool| {
+            count(
+                hold,
+                |view| view.leases().filter(|lease| lease.status != LeaseStatus::Ended).map(|lease| lease.id).collect(),
+                |view, id| {
+                    let known = view.lease(id).filter(|lease| lease.is_powerless() == powerless);
+                    known.is_some_and(|lease| match wanted(view, lease, now) {
+                        Wanted::Live => false,
+                        Wanted::Halted => !powerless,
+                        Wanted::Gone => lease.status != LeaseStatus::Ended,
+                    })
+                },
+            )
+        };
+        (owed(false), owed(true))
     }
 }
 

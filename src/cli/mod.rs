@@ -9,6 +9,7 @@ mod agent;
 mod approval;
 mod audit;
 mod authorize;
+mod backend;
 mod catalog;
 mod cert;
 mod config;
@@ -19,6 +20,7 @@ mod files;
 mod grant;
 mod init;
 mod keys;
+mod lease;
 mod man;
 mod operator;
 mod policy;
@@ -110,6 +112,12 @@ enum Command {
     /// Issue certificates under a grant
     #[command(subcommand)]
     Cert(cert::Command),
+    /// Add, check and remove the systems in which secrets are leased
+    #[command(subcommand)]
+    Backend(backend::Command),
+    /// Lease secrets in real systems under a grant
+    #[command(subcommand)]
+    Lease(lease::Command),
     /// Decide one tool call now: exit 0 allows, 3 denies
     #[command(after_help = AUTHORIZE)]
     Authorize(authorize::Command),
@@ -189,6 +197,8 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Approval(approval) => wait(approval.run(global)),
         Command::Token(token) => wait(token.run(global)),
         Command::Cert(cert) => wait(cert.run(global)),
+        Command::Backend(backend) => wait(backend.run(global)),
+        Command::Lease(lease) => wait(lease.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
         Command::Revoke(revoke) => wait(revoke.run(global)),
         Command::Radius(radius) => wait(radius.run(global)),

@@ -18,6 +18,7 @@ pub async fn run(global: &Global) -> Answer {
 fn document(status: &GetStatusResponse) -> Value {
     let live = status.live.unwrap_or_default();
     let checkpoint = status.checkpoint.clone().unwrap_or_default();
+    let debt = status.debt.unwrap_or_default();
     json!({
         "version": status.version,
         "node": status.node,
@@ -34,6 +35,7 @@ fn document(status: &GetStatusResponse) -> Value {
             "certificates": live.certificates,
             "leases": live.leases,
         },
+        "debt": { "open": debt.open, "left": debt.left },
         "checkpoint": { "size": checkpoint.size, "root": checkpoint.root },
         "authority_ends_at": status.authority_ends_at,
     })
@@ -43,15 +45,21 @@ fn table(status: &GetStatusResponse) -> String {
     let live = status.live.unwrap_or_default();
     let checkpoint = status.checkpoint.clone().unwrap_or_default();
     let counts = format!(
-        "agents {}, tasks {}, grants {}, tokens {}, certificates {}",
-        live.agents, live.tasks, live.grants, live.tokens, live.certificates
+        "agents {}, tasks {}, grants {}, tokens {}, certificates {}, leases {}",
+        live.agents, live.tasks, live.grants, live.tokens, live.certificates, live.leases
     );
+    let debt = status.debt.unwrap_or_default();
+    let owed = match debt.open + debt.left {
+        0 => String::new(),
+        _ => format!("{} that somebody could still use, {} that nobody can", debt.open, debt.left),
+    };
     pairs([
         ("trust domain", &status.trust_domain),
         ("ready", if status.ready { "yes" } else { "no" }),
         ("version", &status.version),
         ("store", &status.store),
         ("live", &counts),
+        ("leases not ended yet", &owed),
         ("authority ends", &status.authority_ends_at),
         ("log size", &checkpoint.size.to_string()),
         ("log root", &checkpoint.root),
@@ -66,7 +74,7 @@ mod tests {
     #[test]
     fn a_status_has_the_keys_that_scripts_read() {
         let document = document(&GetStatusResponse::default());
-        for key in ["version", "node", "trust_domain", "ready", "store", "seq", "freshness_ms", "live", "checkpoint"] {
+        for key in ["version", "node", "trust_domain", "ready", "store", "seq", "freshness_ms", "live", "debt", "checkpoint"] {
             assert!(document.get(key).is_some(), "{key}");
         }
         for key in ["agents", "tasks", "grants", "tokens", "certificates", "leases"] {
@@ -76,8 +84,8 @@ mod tests {
 
     #[test]
     fn a_reader_is_told_of_every_kind_that_can_be_live() {
-        let live = Live { agents: 1, tasks: 2, grants: 3, tokens: 4, certificates: 5, leases: 0 };
+        let live = Live { agents: 1, tasks: 2, grants: 3, tokens: 4, certificates: 5, leases: 6 };
         let table = table(&GetStatusResponse { live: Some(live), ..GetStatusResponse::default() });
-        assert!(table.contains("agents 1, tasks 2, grants 3, tokens 4, certificates 5"), "{table}");
+        assert!(table.contains("agents 1, tasks 2, grants 3, tokens 4, certificates 5, leases 6"), "{table}");
     }
 }

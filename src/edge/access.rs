@@ -81,7 +81,7 @@ const fn to_peps(row: Row) -> Row {
 pub const ACCESS: &[Row] = {
     use Agents::{Active, Any, No};
     use Operators::{Decided, With};
-    use Right::{Ask, ManageAgents, ManageCatalog, ManageKeys, ManageOperators, ManagePolicy, Read, ReadAudit};
+    use Right::{Ask, ManageAgents, ManageBackends, ManageCatalog, ManageKeys, ManageOperators, ManagePolicy, Read, ReadAudit};
     &[
         open("/belay.v1.Identity/Enroll"),
         to_peps(row("/belay.v1.Identity/Renew", Active, Operators::Any)),
@@ -110,6 +110,12 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Tokens/Issue", Active, Operators::No),
         row("/belay.v1.Tokens/Verify", Active, With(Ask)),
         row("/belay.v1.Certificates/Issue", Active, Operators::No),
+        row("/belay.v1.Backends/Add", No, With(ManageBackends)),
+        row("/belay.v1.Backends/Check", No, With(ManageBackends)),
+        row("/belay.v1.Backends/List", No, With(Read)),
+        row("/belay.v1.Backends/Remove", No, With(ManageBackends)),
+        row("/belay.v1.Leases/Issue", Active, Operators::No),
+        row("/belay.v1.Leases/List", Active, With(Read)),
         to_holders(row("/belay.v1.Decisions/Authorize", Active, With(Ask))),
         row("/belay.v1.Catalogs/Apply", No, With(ManageCatalog)),
         row("/belay.v1.Catalogs/Show", No, With(Read)),

@@ -122,14 +122,19 @@ impl status_server::Status for Edge {
             seq: size,
             freshness_ms: 0,
             live: Some(self.aside(|broker| live(&broker.live())).await?),
+            debt: Some(self.aside(|broker| debt(broker.debt())).await?),
             checkpoint: Some(v1::Checkpoint { size, root: root.to_string() }),
         }))
     }
 }
 
 fn live(live: &Live) -> v1::Live {
-    let Live { agents, tasks, grants, tokens, certificates, identities: _ } = *live;
-    v1::Live { agents, tasks, grants, tokens, certificates, leases: 0 }
+    let Live { agents, tasks, grants, tokens, certificates, identities: _, leases } = *live;
+    v1::Live { agents, tasks, grants, tokens, certificates, leases }
+}
+
+fn debt((open, left): (u64, u64)) -> v1::Debt {
+    v1::Debt { open, left }
 }
 
 /// A word that no event bears would find nothing, and read as if nothing had happened.

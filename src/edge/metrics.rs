@@ -147,7 +147,7 @@ impl Scrape {
 }
 
 fn show(live: &Live) {
-    let Live { agents, tasks, grants, tokens, certificates, identities } = *live;
+    let Live { agents, tasks, grants, tokens, certificates, identities, leases } = *live;
     let kinds = [
         ("agent", agents),
         ("task", tasks),
@@ -155,6 +155,7 @@ fn show(live: &Live) {
         ("token", tokens),
         ("certificate", certificates),
         ("identity", identities),
+        ("lease", leases),
     ];
     for (kind, count) in kinds {
         measure::LIVE.set(count, &[kind]);

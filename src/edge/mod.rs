@@ -3,6 +3,7 @@
 pub mod access;
 mod approvals;
 mod audit;
+mod backends;
 mod catalogs;
 mod certificates;
 mod convert;
@@ -13,6 +14,7 @@ mod http;
 mod identity;
 mod keys;
 mod lists;
+mod leases;
 mod metrics;
 mod operators;
 mod policies;
@@ -108,6 +110,8 @@ pub fn routes(
         v1::grants_server::GrantsServer<Edge>,
         v1::tokens_server::TokensServer<Edge>,
         v1::certificates_server::CertificatesServer<Edge>,
+        v1::backends_server::BackendsServer<Edge>,
+        v1::leases_server::LeasesServer<Edge>,
         v1::decisions_server::DecisionsServer<Edge>,
         v1::approvals_server::ApprovalsServer<Edge>,
         v1::revocations_server::RevocationsServer<Edge>,

@@ -43,6 +43,7 @@ use crate::broker::{Broker, Foundation};
 use crate::cedar::Set;
 use crate::domain::error::{Code, Error};
 use crate::edge;
+use crate::effect::Engine;
 use crate::ledger::{Clock as _, Seeds, SystemClock};
 use crate::measure::Exporter;
 use crate::store::{Sqlite, Store as _};
@@ -160,6 +161,8 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let kept = Arc::clone(&broker);
     let upkeep = Upkeep { broker: kept, mode, config, identity, pages, issuers, at, hangup, health: health_told };
     let upkeep = task::spawn(upkeep.run());
+    let leases = Engine::new(Arc::clone(broker.ledger()), Arc::clone(broker.targets()));
+    let leases = task::spawn(leases.run());
     let tidy = task::spawn(metrics::tidy(exporter));
     ready(&told_ready);
     let fault = tokio::select! {
@@ -173,6 +176,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     stop.send_replace(true);
     tidy.abort();
+    leases.abort();
     let patience = running.borrow().drain;
     finish(listeners, &drain, patience).await;
     let ledger = Arc::clone(broker.ledger());

@@ -22,4 +22,7 @@ shown! {
     VerifyTokenRequest {}
     AuthorizeRequest { tool, action, resource }
     StartTaskRequest { purpose, ttl_ms, idempotency_key }
+    AddBackendRequest { name, kind, roles, replace }
+    LeaseSecret { username }
+    IssueLeaseResponse { lease }
 }
