@@ -16,6 +16,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::Origin;
 use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, TrustDomain};
+use crate::effect::Cuts;
 use crate::effect::Targets;
 use crate::effect::crl::RevocationLists;
 use crate::effect::status::StatusLists;
@@ -71,7 +72,9 @@ impl Broker {
         let keys = Keeper::open(Arc::clone(&master), &ledger, &origin)?;
         let targets = Arc::new(Targets::new(Arc::clone(&ledger), Vault::new(master, origin.clone()), &origin));
         let (crls, statuses) = (RevocationLists::new(Arc::clone(&ledger)), StatusLists::new(Arc::clone(&ledger)));
-        Ok(Self { ledger, keys, signed: Signed::default(), targets, crls, statuses, origin, address: address.into() })
+        let cuts = Arc::new(Cuts::of(&ledger));
+        let signed = Signed::default();
+        Ok(Self { ledger, cuts, keys, signed, targets, crls, statuses, origin, address: address.into() })
     }
 }
 

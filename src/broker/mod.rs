@@ -6,6 +6,7 @@ mod bodies;
 mod boot;
 pub mod catalog;
 mod certificate;
+mod cut;
 mod identity;
 mod join;
 mod keys;
@@ -27,6 +28,7 @@ pub use authorize::Authorized;
 pub use bodies::Readers;
 pub use boot::Foundation;
 pub use catalog::{Applying, CatalogText};
+pub use cut::{CameOf, Revocation};
 pub use identity::{Issued, OwnIdentity};
 pub use lease::{Checked as CheckedBackend, Leased};
 pub use live::Live;
@@ -42,6 +44,7 @@ use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::error::Error;
 use crate::domain::event::{Idempotency, Origin};
+use crate::effect::Cuts;
 use crate::effect::Targets;
 use crate::ledger::{Ledger, Request};
 
@@ -54,6 +57,7 @@ pub struct Broker {
     statuses: crate::effect::status::StatusLists,
     targets: Arc<Targets>,
     origin: Origin,
+    cuts: Arc<Cuts>,
     /// Where callers reach it, as join tokens say.
     address: RwLock<String>,
 }

@@ -262,6 +262,7 @@ fn agent(name: Name, owner: Option<&Line>, labels: &BTreeMap<Name, Line>) -> Res
         ceiling: None,
         max_ttl: None,
         labels: labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        retired: None,
         created_at: at,
     })
 }

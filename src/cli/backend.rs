@@ -74,7 +74,9 @@ impl Command {
                 let request = add.request()?;
                 print(global, &answer(backends().await?.add(request).await)?)
             }
-            Self::Check { name } => print(global, &answer(backends().await?.check(CheckBackendRequest { name }).await)?),
+            Self::Check { name } => {
+                print(global, &answer(backends().await?.check(CheckBackendRequest { name }).await)?)
+            }
             Self::List => list(global, &answer(backends().await?.list(ListBackendsRequest {}).await)?.backends),
             Self::Remove { name, reason } => {
                 let removed = answer(backends().await?.remove(RemoveBackendRequest { name, reason }).await)?;

@@ -116,7 +116,15 @@ fn list(global: &Global, leases: &[Lease]) -> Answer {
     let document = json!({ "leases": leases.iter().map(document).collect::<Vec<_>>() });
     let row = |one: &Lease| {
         let place = format!("{}@{}", one.backend, one.role);
-        [one.id.clone(), one.agent.clone(), place, one.status.clone(), one.wanted.clone(), one.expires_at.clone(), one.trouble.clone()]
+        [
+            one.id.clone(),
+            one.agent.clone(),
+            place,
+            one.status.clone(),
+            one.wanted.clone(),
+            one.expires_at.clone(),
+            one.trouble.clone(),
+        ]
     };
     let heading = ["LEASE", "AGENT", "AT", "IS", "SHOULD BE", "UNTIL", "TROUBLE"];
     global.printer().print(&document, || rows(heading, leases.iter().map(row)))

@@ -17,6 +17,7 @@ mod connect;
 mod enroll;
 mod field;
 mod files;
+mod freeze;
 mod grant;
 mod init;
 mod keys;
@@ -26,6 +27,7 @@ mod operator;
 mod policy;
 mod progress;
 mod radius;
+mod revocation;
 mod revoke;
 mod secret;
 mod serve;
@@ -60,6 +62,12 @@ const AUTHORIZE: &str = "Example:
 
 const RADIUS: &str = "Example:
   belay radius agent:coder --if 'github:workflows.write@repo/acme/web'";
+
+/// Of `belay freeze --help`.
+const FREEZE: &str = "Examples:
+  belay freeze --scope 'postgres:write.*@prod/**' --reason 'code freeze'
+  belay freeze --scope 'github:*@**' --where 'sensitivity>=confidential' --reason 'incident 7'
+  belay freeze list";
 
 /// What the audit says where a reason is optional and none was given.
 const NO_REASON: &str = "no reason given";
@@ -122,8 +130,19 @@ enum Command {
     #[command(after_help = AUTHORIZE)]
     Authorize(authorize::Command),
     /// Cut grants, tokens, tasks or agents, and everything below them, at once
-    #[command(after_help = "Example:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked'")]
+    #[command(
+        after_help = "Examples:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked' --wait 10s\n  belay revoke subject:bob --reason 'left' --dry-run"
+    )]
     Revoke(revoke::Command),
+    /// Show what came of a revocation, or get a signed receipt of it
+    #[command(subcommand)]
+    Revocation(revocation::Command),
+    /// Void whatever authority matches a scope, whoever holds it, until it is thawed
+    #[command(after_help = FREEZE)]
+    Freeze(freeze::Command),
+    /// Lift a freeze
+    #[command(after_help = "Example:\n  belay thaw frz_01m826b1x1ec8vm5xb46v44k2n --reason 'mended'")]
+    Thaw(freeze::Thaw),
     /// Show what a target can reach, what is live under it, and until when
     #[command(after_help = RADIUS)]
     Radius(radius::Command),
@@ -201,6 +220,9 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Lease(lease) => wait(lease.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
         Command::Revoke(revoke) => wait(revoke.run(global)),
+        Command::Revocation(revocation) => wait(revocation.run(global)),
+        Command::Freeze(freeze) => wait(freeze.run(global)),
+        Command::Thaw(thaw) => wait(thaw.run(global)),
         Command::Radius(radius) => wait(radius.run(global)),
         Command::Catalog(catalog) => wait(catalog.run(global)),
         Command::Policy(policy) => wait(policy.run(global)),

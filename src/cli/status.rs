@@ -74,7 +74,9 @@ mod tests {
     #[test]
     fn a_status_has_the_keys_that_scripts_read() {
         let document = document(&GetStatusResponse::default());
-        for key in ["version", "node", "trust_domain", "ready", "store", "seq", "freshness_ms", "live", "debt", "checkpoint"] {
+        for key in
+            ["version", "node", "trust_domain", "ready", "store", "seq", "freshness_ms", "live", "debt", "checkpoint"]
+        {
             assert!(document.get(key).is_some(), "{key}");
         }
         for key in ["agents", "tasks", "grants", "tokens", "certificates", "leases"] {

@@ -10,7 +10,9 @@ use super::{NO_REASON, lifetime, weights};
 use crate::client::Refusal;
 use crate::domain::error::Error;
 use crate::wire::v1::tasks_client::TasksClient;
-use crate::wire::v1::{EndTaskRequest, Envelope, ListTasksRequest, StartTaskRequest, StartTaskResponse, Task};
+use crate::wire::v1::{
+    ChangeTaskRequest, EndTaskRequest, Envelope, ListTasksRequest, StartTaskRequest, StartTaskResponse, Task,
+};
 
 /// What to do with tasks.
 #[derive(Debug, Subcommand)]
@@ -21,6 +23,24 @@ pub enum Command {
     /// End a task, and with it all its grants
     #[command(after_help = "Example:\n  belay task end tsk_01m826b1x1ec8vm5xb46v44k2n --reason 'merged'")]
     End {
+        /// The task
+        id: String,
+        /// Why, for the audit
+        #[arg(long, default_value = NO_REASON)]
+        reason: String,
+    },
+    /// Halt a task and all its grants, until it is resumed
+    #[command(after_help = "Example:\n  belay task suspend tsk_01m826b1x1ec8vm5xb46v44k2n --reason 'looking into it'")]
+    Suspend {
+        /// The task
+        id: String,
+        /// Why, for the audit
+        #[arg(long, default_value = NO_REASON)]
+        reason: String,
+    },
+    /// Let a halted task go on
+    #[command(after_help = "Example:\n  belay task resume tsk_01m826b1x1ec8vm5xb46v44k2n --reason 'nothing was wrong'")]
+    Resume {
         /// The task
         id: String,
         /// Why, for the audit
@@ -67,6 +87,8 @@ impl Command {
         let task = match self {
             Self::Start(start) => return started(global, &answer(tasks.start(start.request()?).await)?),
             Self::End { id, reason } => answer(tasks.end(EndTaskRequest { id, reason }).await)?,
+            Self::Suspend { id, reason } => answer(tasks.suspend(ChangeTaskRequest { id, reason }).await)?,
+            Self::Resume { id, reason } => answer(tasks.resume(ChangeTaskRequest { id, reason }).await)?,
             Self::List => return list(global, &answer(tasks.list(ListTasksRequest {}).await)?.tasks),
             Self::Show { id } => {
                 let all = answer(tasks.list(ListTasksRequest {}).await)?.tasks;

@@ -28,6 +28,8 @@ pub struct Agent {
     pub max_ttl: Option<Span>,
     /// Free labels, sorted by key.
     pub labels: Vec<(Name, Line)>,
+    /// The sequence at which it was retired.
+    pub retired: Option<u64>,
     /// When it was registered.
     pub created_at: Timestamp,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::agent::AgentStatus;
 use super::approval::{Approval, ApprovalStatus};
 use super::cut::{Cut, Recorded};
 use super::event::{Activation, Body, Entry, Idempotency, Invocation, LeaseChange};
@@ -51,6 +52,9 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         Body::AgentStatusChanged { name, status, .. } => {
             let mut agent = view.agent(name).ok_or_else(|| missing(format!("agent {name}")))?.clone();
             agent.status = *status;
+            if *status == AgentStatus::Retired {
+                agent.retired = agent.retired.or(Some(seq));
+            }
             delta.agents.insert(name.clone(), agent);
         }
         Body::OperatorAdded { operator, join } => {
@@ -88,7 +92,7 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         Body::TaskStarted { task } => drop(delta.tasks.insert(task.id, task.clone())),
         Body::TaskEnded { id, .. } => {
             let mut task = view.task(id).ok_or_else(|| missing(format!("task {id}")))?.clone();
-            task.ended = true;
+            task.ended = Some(seq);
             delta.tasks.insert(*id, task);
         }
         Body::TaskStatusChanged { id, suspended, .. } => {

@@ -30,8 +30,8 @@ pub struct Task {
     pub expires_at: Timestamp,
     /// What a human has approved for this purpose beforehand.
     pub envelope: Option<Envelope>,
-    /// Whether it was ended.
-    pub ended: bool,
+    /// The sequence at which it was ended.
+    pub ended: Option<u64>,
     /// Whether it is halted, until resumed.
     pub suspended: bool,
     /// When it began.

@@ -16,9 +16,12 @@ pub mod cut;
 #[cfg(feature = "broker")]
 pub mod decide;
 pub mod digest;
+#[cfg(feature = "broker")]
+pub mod effect;
 pub mod entropy;
 pub mod error;
 pub mod event;
+pub mod exposure;
 #[cfg(feature = "broker")]
 pub mod fold;
 pub mod freeze;
@@ -35,6 +38,8 @@ pub mod prepared;
 pub mod radius;
 #[cfg(feature = "broker")]
 pub mod reach;
+#[cfg(feature = "broker")]
+pub mod receipt;
 pub mod scope;
 #[cfg(feature = "broker")]
 pub mod spent;

@@ -476,6 +476,7 @@ impl State {
             Due::Lease(id) => {
                 if let Some(lease) = tables.leases.remove(id) {
                     unlink(&mut self.leases_of, &lease.grant, *id);
+                    self.drop_grant(lease.grant, at);
                 }
             }
             Due::Cut(target) => {
@@ -509,7 +510,8 @@ impl State {
     fn drop_grant(&mut self, id: GrantId, at: Timestamp) {
         let Some(grant) = self.tree.get(id).filter(|grant| grant.expires_at.plus(GRACE) <= at) else { return };
         let (agent, task, parent, scopes) = (grant.agent.clone(), grant.task, grant.parent, grant.scopes.clone());
-        if !self.tree.remove(id) {
+        // What lies in another system still belongs to somebody, however long its time is over.
+        if self.leases_of.contains_key(&id) || !self.tree.remove(id) {
             return;
         }
         self.reaches.drop(&self.catalog, id, &scopes);

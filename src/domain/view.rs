@@ -167,7 +167,7 @@ impl<'a> View<'a> {
             return (GrantState::Completed, "grant_completed");
         }
         match self.task(&grant.task) {
-            Some(task) if task.ended => return (GrantState::Completed, "task_ended"),
+            Some(task) if task.ended.is_some() => return (GrantState::Completed, "task_ended"),
             Some(task) if now < task.expires_at => {}
             _ => return (GrantState::Expired, "task_expired"),
         }
@@ -431,7 +431,7 @@ impl<'a> View<'a> {
     pub fn task_state(&self, task: &Task, now: Timestamp) -> GrantState {
         if self.cut(&Target::Task(task.id)).is_some() || self.is_subject_cut(task) {
             GrantState::Revoked
-        } else if task.ended {
+        } else if task.ended.is_some() {
             GrantState::Completed
         } else if now >= task.expires_at {
             GrantState::Expired

@@ -81,7 +81,9 @@ const fn to_peps(row: Row) -> Row {
 pub const ACCESS: &[Row] = {
     use Agents::{Active, Any, No};
     use Operators::{Decided, With};
-    use Right::{Ask, ManageAgents, ManageBackends, ManageCatalog, ManageKeys, ManageOperators, ManagePolicy, Read, ReadAudit};
+    use Right::{
+        Ask, ManageAgents, ManageBackends, ManageCatalog, ManageKeys, ManageOperators, ManagePolicy, Read, ReadAudit,
+    };
     &[
         open("/belay.v1.Identity/Enroll"),
         to_peps(row("/belay.v1.Identity/Renew", Active, Operators::Any)),
@@ -99,6 +101,8 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Tasks/Start", Active, Operators::No),
         row("/belay.v1.Tasks/End", Any, Decided),
         row("/belay.v1.Tasks/List", Active, With(Read)),
+        row("/belay.v1.Tasks/Suspend", No, Decided),
+        row("/belay.v1.Tasks/Resume", No, Decided),
         row("/belay.v1.Grants/Request", Active, Operators::No),
         row("/belay.v1.Grants/Delegate", Active, Operators::No),
         row("/belay.v1.Grants/Show", Active, With(Read)),
@@ -129,6 +133,11 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Approvals/Approve", No, Decided),
         row("/belay.v1.Approvals/Deny", No, Decided),
         row("/belay.v1.Revocations/Revoke", Any, Decided),
+        row("/belay.v1.Revocations/Show", Any, With(Read)),
+        row("/belay.v1.Revocations/Receipt", Any, With(Read)),
+        row("/belay.v1.Freezes/Freeze", No, Decided),
+        row("/belay.v1.Freezes/Thaw", No, Decided),
+        row("/belay.v1.Freezes/List", No, With(Read)),
         row("/belay.v1.Audit/List", No, With(ReadAudit)),
         row("/belay.v1.Audit/Show", No, With(ReadAudit)),
         row("/belay.v1.Audit/Tail", No, With(ReadAudit)),

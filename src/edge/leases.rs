@@ -16,10 +16,7 @@ use crate::wire::v1::{self, leases_server::Leases};
 
 #[tonic::async_trait]
 impl Leases for Edge {
-    async fn issue(
-        &self,
-        request: Request<v1::IssueLeaseRequest>,
-    ) -> Result<Response<v1::IssueLeaseResponse>, Status> {
+    async fn issue(&self, request: Request<v1::IssueLeaseRequest>) -> Result<Response<v1::IssueLeaseResponse>, Status> {
         let (asked, mut body) = open(request)?;
         let key = std::mem::take(&mut body.idempotency_key);
         let once = idempotency::<IssueLease>(&key, &body.encode_to_vec())?;
@@ -48,9 +45,7 @@ impl Leases for Edge {
             broker.ledger().view(|view| {
                 let own = |lease: &&Lease| match &asked.caller {
                     // What it holds, and what hangs below that.
-                    Caller::Agent(presenter) => {
-                        view.ancestry(lease.grant).any(|link| link.agent == presenter.name)
-                    }
+                    Caller::Agent(presenter) => view.ancestry(lease.grant).any(|link| link.agent == presenter.name),
                     _ => true,
                 };
                 let meant = |lease: &&Lease| only.is_none_or(|grant| lease.grant == grant);

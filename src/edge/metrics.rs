@@ -9,6 +9,8 @@ use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 use crate::broker::{Authorized, Broker, Live};
+use crate::domain::effect::Counts;
+use crate::domain::event::CutCounts;
 use crate::domain::key::Purpose;
 use crate::measure::{self, Exporter, Held, Stopwatch};
 
@@ -88,6 +90,14 @@ pub(super) fn decided(authorized: &Authorized, since: Stopwatch) {
 /// A revocation is final.
 pub(super) fn revoked(since: Stopwatch) {
     since.record(&measure::REVOKE_SECONDS, &[]);
+}
+
+/// So much died by one.
+pub(super) fn died(counts: &Counts) {
+    let CutCounts { grants, tokens, certificates, leases } = counts.total();
+    for (kind, died) in [("grant", grants), ("token", tokens), ("certificate", certificates), ("lease", leases)] {
+        measure::CUT.add(died, &[kind]);
+    }
 }
 
 /// The page of measurements. One reading is made at a time, and serves all who ask within a second.

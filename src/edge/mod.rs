@@ -9,16 +9,18 @@ mod certificates;
 mod convert;
 mod drain;
 pub mod fault;
+mod freezes;
 mod grants;
 mod http;
 mod identity;
 mod keys;
-mod lists;
 mod leases;
+mod lists;
 mod metrics;
 mod operators;
 mod policies;
 mod radius;
+mod revocations;
 mod status;
 mod summary;
 mod tail;
@@ -115,6 +117,7 @@ pub fn routes(
         v1::decisions_server::DecisionsServer<Edge>,
         v1::approvals_server::ApprovalsServer<Edge>,
         v1::revocations_server::RevocationsServer<Edge>,
+        v1::freezes_server::FreezesServer<Edge>,
         v1::audit_server::AuditServer<Edge>,
         v1::keys_server::KeysServer<Edge>,
         v1::radius_server::RadiusServer<Edge>,

@@ -81,10 +81,16 @@ fn counted(CutCounts { grants, tokens, certificates, leases }: &CutCounts) -> St
     format!("grants {grants}, tokens {tokens}, certificates {certificates}, leases {leases}")
 }
 
+/// Logs of before say how much died; since then that is found outside the turn, and stands with what came of it.
 fn revoked(revocation: &Revocation) -> String {
     let Revocation { target, reason, cut, .. } = revocation;
-    let died = format!("grants {}, tokens {}, certificates {}", cut.grants, cut.tokens, cut.certificates);
-    format!("{target}: {reason} ({died})")
+    match *cut == CutCounts::default() {
+        true => format!("{target}: {reason}"),
+        false => {
+            let died = format!("grants {}, tokens {}, certificates {}", cut.grants, cut.tokens, cut.certificates);
+            format!("{target}: {reason} ({died})")
+        }
+    }
 }
 
 fn invoked(invocation: &Invocation) -> String {

@@ -7,7 +7,7 @@ use super::convert::{lifetime, line, task};
 use super::{Edge, open, weights};
 use crate::broker::idempotency;
 use crate::domain::approval::Approval;
-use crate::domain::decide::{EndTask, StartTask};
+use crate::domain::decide::{EndTask, SetTaskStatus, StartTask};
 use crate::domain::error::Error;
 use crate::domain::name::Line;
 use crate::domain::scope::Scopes;
@@ -46,6 +46,14 @@ impl Tasks for Edge {
         Ok(Response::new(self.task(&ended)))
     }
 
+    async fn suspend(&self, request: Request<v1::ChangeTaskRequest>) -> Result<Response<v1::Task>, Status> {
+        self.set_task(request, true).await
+    }
+
+    async fn resume(&self, request: Request<v1::ChangeTaskRequest>) -> Result<Response<v1::Task>, Status> {
+        self.set_task(request, false).await
+    }
+
     async fn list(&self, request: Request<v1::ListTasksRequest>) -> Result<Response<v1::ListTasksResponse>, Status> {
         let (asked, _) = open(request)?;
         let found = self.aside(move |broker| broker.tasks(&asked)).await?;
@@ -58,6 +66,17 @@ impl Edge {
     /// An approval, with how it stands now.
     pub(super) fn approval(&self, known: &Approval) -> v1::Approval {
         weights::approval(&self.0.shown(known))
+    }
+
+    async fn set_task(
+        &self,
+        request: Request<v1::ChangeTaskRequest>,
+        suspended: bool,
+    ) -> Result<Response<v1::Task>, Status> {
+        let (asked, body) = open(request)?;
+        let command = SetTaskStatus { id: body.id.parse()?, suspended, reason: line(&body.reason, "reason")? };
+        let changed = self.0.submit(&asked, command).await?;
+        Ok(Response::new(self.task(&changed)))
     }
 
     /// Whom a token proves; without one, nobody.

@@ -1,17 +1,16 @@
-//! Tokens issued and checked, calls decided, targets revoked.
+//! Tokens issued and checked, calls decided.
 
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::convert::{audience, line};
+use super::convert::audience;
 use super::{Edge, metrics, open, weights};
 use crate::broker::{SignedToken, idempotency};
-use crate::domain::decide::{Effect, EffectState, IssueToken, Revoke};
+use crate::domain::decide::IssueToken;
 use crate::domain::error::Error;
-use crate::domain::event::CutCounts;
 use crate::domain::scope::{Args, Call};
 use crate::measure::Stopwatch;
-use crate::wire::v1::{self, decisions_server::Decisions, revocations_server::Revocations, tokens_server::Tokens};
+use crate::wire::v1::{self, decisions_server::Decisions, tokens_server::Tokens};
 
 #[tonic::async_trait]
 impl Tokens for Edge {
@@ -82,59 +81,10 @@ pub(super) fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
     Ok(call)
 }
 
-#[tonic::async_trait]
-impl Revocations for Edge {
-    async fn revoke(&self, request: Request<v1::RevokeRequest>) -> Result<Response<v1::RevokeResponse>, Status> {
-        let (asked, body) = open(request)?;
-        let command =
-            Revoke { target: body.target.parse()?, reason: line(&body.reason, "reason")?, dry_run: body.dry_run };
-        let revoked = match body.dry_run {
-            true => {
-                let asked = asked.clone();
-                self.aside(move |broker| broker.peek(&asked, &command)).await??
-            }
-            false => {
-                let since = Stopwatch::start();
-                let revoked = self.0.submit(&asked, command).await?;
-                metrics::revoked(since);
-                revoked
-            }
-        };
-        let revocation = revoked.revocation;
-        let CutCounts { grants, tokens, certificates, leases } = revocation.cut;
-        Ok(Response::new(v1::RevokeResponse {
-            id: if body.dry_run { String::new() } else { revocation.id.to_string() },
-            target: revocation.target.to_string(),
-            at: revoked.at.to_string(),
-            reason: revocation.reason.to_string(),
-            by: asked.caller.actor().to_string(),
-            r#final: !body.dry_run,
-            known: revocation.known,
-            cut: Some(v1::Cut { grants, tokens, certificates, leases }),
-            effects: revoked.effects.iter().map(effect).collect(),
-        }))
-    }
-}
-
 pub(super) fn token(signed: SignedToken) -> v1::Token {
     v1::Token { id: signed.id.to_string(), token: signed.token, expires_at: signed.expires_at.to_string() }
 }
 
 fn possession(proven: bool) -> String {
     if proven { "proven" } else { "unproven" }.to_owned()
-}
-
-fn effect(effect: &Effect) -> v1::Effect {
-    let (state, detail) = match effect.state {
-        EffectState::Enforced => ("enforced", "refused by the broker from now on"),
-        EffectState::Pending => ("pending", "being ended in the system that it is a secret of"),
-        EffectState::Expires => ("expires", "its audience may check it offline and honour it until then"),
-    };
-    v1::Effect {
-        credential: effect.credential.to_string(),
-        kind: effect.credential.kind().to_owned(),
-        state: state.to_owned(),
-        at: effect.at.to_string(),
-        detail: detail.to_owned(),
-    }
 }

@@ -4,9 +4,13 @@
 //! submits what came of it, so that a restart goes on from what is recorded.
 
 pub mod crl;
+mod cuts;
 mod follow;
-pub mod status;
 pub mod lease;
+mod settle;
+pub mod status;
 
+pub use cuts::{Cuts, LISTED, Page, Walked, walk};
 pub use follow::Follower;
 pub use lease::{Engine, Targets};
+pub use settle::Settling;

@@ -16,6 +16,8 @@ pub mod jwk;
 pub mod jws;
 pub mod jwt;
 pub mod note;
+#[cfg(feature = "broker")]
+pub mod receipt;
 pub mod spiffe;
 #[cfg(feature = "broker")]
 pub mod status_list;

@@ -81,7 +81,8 @@ mod tests {
         }
         // Two bits: 1, 2, 0, 3, 0, 1, 0, 1, 1, 2, 3, 3. A 3 is no status of ours, so it is left out here.
         let [valid, invalid, suspended] = [Value::Valid, Value::Invalid, Value::Suspended];
-        let places = [(0, invalid), (1, suspended), (2, valid), (5, invalid), (7, invalid), (8, invalid), (9, suspended)];
+        let places =
+            [(0, invalid), (1, suspended), (2, valid), (5, invalid), (7, invalid), (8, invalid), (9, suspended)];
         let packed = pack(places.into_iter());
         assert_eq!(packed[..3], [0xc9 & 0x3f, 0x44, 0xf9 & 0x0f]);
         assert_eq!(packed.len(), 16 * 1024);

@@ -30,6 +30,7 @@ use crate::domain::event::{Body, Entry};
 use crate::domain::fold::fold;
 use crate::domain::grant::Token;
 use crate::domain::prepared::Prepared;
+use crate::domain::receipt::CutRecord;
 use crate::domain::state::State;
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
@@ -223,6 +224,20 @@ impl Ledger {
         match self.entries(seq.saturating_sub(1), 1)?.pop() {
             Some((_, Entry { body: Body::TokenIssued { token }, .. }, _)) => Ok(Prepared::recorded(token)),
             _ => Err(Error::new(Code::Internal, "no_such_event", format!("entry {seq} holds no token"))),
+        }
+    }
+
+    /// The event of a revocation, for a receipt: what stands in the log was recorded.
+    ///
+    /// # Errors
+    /// There is no revocation at that sequence.
+    pub fn recorded_cut(&self, seq: u64) -> Result<Prepared<CutRecord>, Error> {
+        match self.entries(seq.saturating_sub(1), 1)?.pop() {
+            Some((seq, Entry { body: Body::Revoked(revocation), at, actor, .. }, leaf)) => {
+                let leaf = Digest(leaf.0);
+                Ok(Prepared::recorded(CutRecord { revocation, seq, at, by: actor, leaf }))
+            }
+            _ => Err(Error::new(Code::Internal, "no_such_event", format!("entry {seq} holds no revocation"))),
         }
     }
 

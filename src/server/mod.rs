@@ -44,6 +44,7 @@ use crate::cedar::Set;
 use crate::domain::error::{Code, Error};
 use crate::edge;
 use crate::effect::Engine;
+use crate::effect::Settling;
 use crate::ledger::{Clock as _, Seeds, SystemClock};
 use crate::measure::Exporter;
 use crate::store::{Sqlite, Store as _};
@@ -164,6 +165,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let leases = Engine::new(Arc::clone(broker.ledger()), Arc::clone(broker.targets()));
     let leases = task::spawn(leases.run());
     let tidy = task::spawn(metrics::tidy(exporter));
+    let settling = task::spawn(Settling::of(broker.cuts()).run());
     ready(&told_ready);
     let fault = tokio::select! {
         fault = until_stopped(&broker, signals) => fault,
@@ -177,6 +179,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     stop.send_replace(true);
     tidy.abort();
     leases.abort();
+    settling.abort();
     let patience = running.borrow().drain;
     finish(listeners, &drain, patience).await;
     let ledger = Arc::clone(broker.ledger());

@@ -15,6 +15,7 @@ use crate::domain::grant::Token;
 use crate::domain::key::Key;
 use crate::domain::name::{Audience, TrustDomain};
 use crate::domain::prepared::Prepared;
+use crate::domain::receipt::CutRecord;
 use crate::format::note::{self, VerifierKey};
 use crate::format::x509;
 
@@ -76,6 +77,30 @@ impl KeyRing {
         let mut input = signing_input(&token);
         let signature = pair.sign(&random(), input.as_bytes());
         let signature = signature.map_err(|_| internal("sign", format!("token `{}` could not be signed", token.id)))?;
+        input.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut input);
+        Ok(input)
+    }
+
+    /// Signs what came of a recorded revocation with the token key `kid`: a compact JWS. `signing_input` writes what is
+    /// signed, header and claims, from the record and what was found since.
+    ///
+    /// # Errors
+    /// There is no such key, or it is not for tokens.
+    pub fn sign_receipt(
+        &self,
+        kid: &str,
+        recorded: Prepared<CutRecord>,
+        signing_input: impl FnOnce(&CutRecord) -> String,
+    ) -> Result<String, Error> {
+        let pair =
+            self.tokens.get(kid).ok_or_else(|| internal("token_key", format!("token key `{kid}` is not here")))?;
+        let record = recorded.into_inner();
+        let mut input = signing_input(&record);
+        let signature = pair.sign(&random(), input.as_bytes());
+        let id = record.revocation.id;
+        let signature =
+            signature.map_err(|_| internal("sign", format!("the receipt of `{id}` could not be signed")))?;
         input.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut input);
         Ok(input)

@@ -42,7 +42,7 @@ impl Decide for Wants {
                 subject: None,
                 expires_at: ctx.now.plus(Span::hours(1)),
                 envelope: None,
-                ended: false,
+                ended: None,
                 suspended: false,
                 created_at: ctx.now,
             },

@@ -58,7 +58,8 @@ async fn sixteen_links_are_a_chain_and_seventeen_are_refused() {
     assert!(office.read(holder, &token, "a").verdict.allowed);
     let target = belay::domain::cut::Target::Grant(chain[0].id);
     let revoke = belay::domain::decide::Revoke { target, reason: "stop".parse().unwrap(), dry_run: false };
-    let cut = world.submit(&agents[0], revoke).await.unwrap().revocation.cut;
+    let revoked = world.submit(&agents[0], revoke).await.unwrap();
+    let cut = world.died(&revoked).total();
     assert_eq!((cut.grants, cut.tokens), (MAX_CHAIN as u64 + 1, 1));
     let refused = office.read(holder, &token, "a").verdict;
     assert_eq!((refused.allowed, refused.reasons[0].code), (false, "grant_revoked"));

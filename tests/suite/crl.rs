@@ -111,7 +111,11 @@ fn whatever_is_over_is_listed_with_its_reason_and_what_is_halted_leaves_again() 
         says(&office, identity, Some(CEASED), "retired").await;
         let eve = office.world.operator("eve", &[Role::Auditor]).await.presenter().unwrap().certificate;
         says(&office, eve, None, "an operator").await;
-        office.world.submit(&boss, RemoveOperator { name: "eve".parse().unwrap(), reason: "testing".parse().unwrap() }).await.unwrap();
+        office
+            .world
+            .submit(&boss, RemoveOperator { name: "eve".parse().unwrap(), reason: "testing".parse().unwrap() })
+            .await
+            .unwrap();
         says(&office, eve, Some(CEASED), "removed").await;
     });
 }
@@ -146,13 +150,15 @@ fn a_list_names_its_own_place_and_believes_no_later_than_a_minute() {
         let directory = tempfile::tempdir().unwrap();
         let office = office(directory.path()).await;
         let now = office.world.ledger.now();
-        let [agents, operators] = [Purpose::Authority, Purpose::Operator]
-            .map(|purpose| office.broker.accepted_keys(&[purpose]).remove(0));
+        let [agents, operators] =
+            [Purpose::Authority, Purpose::Operator].map(|purpose| office.broker.accepted_keys(&[purpose]).remove(0));
         for key in [&agents, &operators] {
             for shard in [0, 15] {
                 let der = office.broker.revocation_list(&key.kid, shard).await.unwrap();
                 let (rest, list) = CertificateRevocationList::from_der(&der).unwrap();
-                assert!(rest.is_empty() && list.version().unwrap().0 == 1 && list.iter_revoked_certificates().count() == 0);
+                assert!(
+                    rest.is_empty() && list.version().unwrap().0 == 1 && list.iter_revoked_certificates().count() == 0
+                );
                 let (_, authority) = x509_parser::parse_x509_certificate(key.certificate.as_ref().unwrap()).unwrap();
                 list.verify_signature(authority.public_key()).unwrap();
                 let until = [list.last_update(), list.next_update().unwrap()].map(|at| at.timestamp() - now.seconds());

@@ -6,9 +6,9 @@ use belay::domain::decide::{
     AddOperator, Caller, Decide, IssueToken, RecordOwn, RequestGrant, Revoke, Revoked, StartTask,
 };
 use belay::domain::digest::Digest;
+use belay::domain::effect::Counts;
 use belay::domain::entropy::Entropy;
 use belay::domain::error::{Code, Error};
-use belay::domain::event::CutCounts;
 use belay::domain::id::{CertificateId, GrantId, TaskId, TokenId};
 use belay::domain::scope::Scopes;
 use belay::domain::time::{GRACE, LONGEST_TASK, SKEW, Span, Timestamp};
@@ -95,7 +95,7 @@ async fn revoking_the_unknown_is_remembered() {
             let before = world.state(held.id);
             let revoked = world.revoke(&responder, target).await.unwrap();
             assert!(!revoked.revocation.known, "{target}");
-            assert_eq!((revoked.revocation.cut, revoked.effects.len()), (CutCounts::default(), 0), "{target}");
+            assert_eq!(world.died(&revoked), Counts::default(), "{target}");
             assert_eq!(revoked.revocation.until, target.time().unwrap().plus(LONGEST_TASK).plus(GRACE));
             assert_eq!(world.state(held.id), before);
         }

@@ -72,6 +72,7 @@ impl Decide for RegisterAgent {
             ceiling: self.ceiling.clone(),
             max_ttl: self.max_ttl,
             labels: self.labels.clone(),
+            retired: None,
             created_at: ctx.now,
         };
         let join = join(ctx, Kind::Agent, &self.name, self.secret_hash);

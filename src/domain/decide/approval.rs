@@ -83,6 +83,7 @@ impl Decide for Approve {
             Error::denied("nothing_left", "what the approvals so far and this one have in common is nothing")
                 .on("scope")
         })?;
+        case.is_not_frozen(&left.0)?;
         let given = case.counted()?.saturating_add(1);
         let decided = case.still_holds(&left, given)?;
         let votes = approval.given.iter().cloned().chain([vote.clone()]).collect();
@@ -209,13 +210,26 @@ impl<'a> Case<'a> {
             let standing = self.view.standing(parent, self.now)?;
             (standing.state != GrantState::Active).then(|| format!("grant `{}`", standing.link))
         };
-        match halted.or_else(above) {
+        let task = || self.task.suspended.then(|| format!("task `{}`", self.task.id));
+        match halted.or_else(above).or_else(task) {
             None => Ok(()),
             Some(who) => {
                 let message = format!("{who} is suspended; `{}` can be approved once it was resumed", self.approval.id);
                 Err(Error::new(Code::Conflict, "approval_halted", message))
             }
         }
+    }
+
+    /// Nothing is activated that a freeze could stop: it waits on, and can be approved once that was thawed.
+    fn is_not_frozen(&self, scopes: &Scopes) -> Result<(), Error> {
+        let frozen = scopes.iter().find_map(|scope| self.view.may_be_frozen(scope).map(|freeze| (scope, freeze)));
+        frozen.map_or(Ok(()), |(scope, freeze)| {
+            let message = format!(
+                "`{scope}` is frozen by `{}`: {}; `{}` can be approved once it was thawed",
+                freeze.id, freeze.reason, self.approval.id
+            );
+            Err(Error::new(Code::Conflict, "frozen", message).on("scope"))
+        })
     }
 
     fn wish<'b>(&'b self, scopes: &'b Scopes, ttl: Span, approvals: u8) -> Wish<'b> {
@@ -333,9 +347,7 @@ pub fn state_of(view: &View<'_>, approval: &Approval, now: Timestamp) -> Approva
         Some(grant) => view.standing(grant, now).is_some_and(|standing| !standing.state.is_ended()),
         None => view.task(&approval.task).is_some_and(|task| {
             let retired = view.agent(&task.agent).is_none_or(|agent| agent.status == AgentStatus::Retired);
-            view.task_state(task, now) == GrantState::Active
-                && !retired
-                && !view.is_cut_since(task, approval.created_at)
+            !view.task_state(task, now).is_ended() && !retired && !view.is_cut_since(task, approval.created_at)
         }),
     };
     match (stands, approval.prompted_at()) {

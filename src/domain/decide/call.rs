@@ -1,4 +1,4 @@
-//! One tool call under a live grant: scopes, catalog, policies, limits, in this order.
+//! One tool call under a live grant: scopes, freezes, catalog, policies, limits, in this order.
 
 use super::invoke::{Attempt, Reason, Verdict};
 use super::limit::charge;
@@ -50,6 +50,10 @@ fn asked(
     let Attempt { call, proven } = attempt;
     if !grant.scopes.allow(call) {
         return Err(Reason { code: "out_of_scope", message: grant.scopes.why_not(call) });
+    }
+    if let Some(freeze) = view.frozen(call) {
+        let message = format!("freeze `{}` stops it: {}", freeze.id, freeze.reason);
+        return Err(Reason { code: "frozen", message });
     }
     if !view.catalog().destination_allowed(&call.tool, call.destination.as_deref()) {
         return Err(elsewhere(call));

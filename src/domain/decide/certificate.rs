@@ -98,6 +98,7 @@ impl Decide for IssueCertificate {
             let message = format!("grant `{}` has less than two seconds left; renew it first", grant.id);
             return Err(Error::denied("too_short", message));
         }
+        ctx.not_all_frozen(&grant.scopes)?;
         signed_by_the_signer(ctx, new)?;
         is_for_this_grant_alone(ctx, new)?;
         ctx.not_cut(Target::Certificate(new.id))?;

@@ -40,6 +40,7 @@ impl Decide for RenewGrant {
         let (agent, _) = ctx.agent()?;
         let grant = ctx.own_grant(self.id, &agent.name)?;
         ctx.is_live(grant)?;
+        ctx.not_all_frozen(&grant.scopes)?;
         let parent = grant.parent.and_then(|parent| ctx.view.grant(parent));
         let wanted = ctx.now.plus(self.ttl).min(grant.renewable_until);
         let bounded = parent.map_or(wanted, |parent| wanted.min(parent.expires_at));

@@ -181,7 +181,8 @@ impl Explain {
                 })?;
             }
         }
-        within_ceiling(parties.holder, scopes, false, &mut Vec::new())
+        let scopes = within_ceiling(parties.holder, scopes, false, &mut Vec::new())?;
+        ctx.not_frozen(&scopes).map(|()| scopes)
     }
 
     fn wish<'a>(&self, ctx: &Context<'_>, parties: &'a Parties<'_>, scopes: &'a Scopes) -> Wish<'a> {
@@ -242,7 +243,7 @@ fn just_begun(ctx: &mut Context<'_>, agent: &Name) -> Result<Task, Error> {
         subject: None,
         expires_at: ctx.now.plus(DEFAULT_TASK),
         envelope: None,
-        ended: false,
+        ended: None,
         suspended: false,
         created_at: ctx.now,
     })

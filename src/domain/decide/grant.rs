@@ -174,6 +174,7 @@ impl Shape<'_> {
     ) -> Result<(Vec<Body>, Granted), Error> {
         let id = GrantId::mint(ctx.now, ctx.entropy);
         ctx.not_cut(Target::Grant(id))?;
+        ctx.not_frozen(&scopes)?;
         if ctx.view.granted_count(self.task.id) >= MOST_GRANTED {
             let message = format!("task `{}` has {MOST_GRANTED} different scopes; start another", self.task.id);
             return Err(Error::denied("task_too_wide", message).on("scope"));
@@ -328,8 +329,17 @@ pub(super) fn within_ceiling(
 
 pub(super) fn task_is_open(ctx: &Context<'_>, task: &Task) -> Result<(), Error> {
     ctx.not_cut(Target::Task(task.id)).map_err(|error| Error { reason: "task_revoked", ..error })?;
-    if task.ended || ctx.now >= task.expires_at {
+    if task.ended.is_some() || ctx.now >= task.expires_at {
         return Err(Error::denied("task_ended", format!("task `{}` is over; start another", task.id)).on("task"));
+    }
+    if ctx.view.is_subject_cut(task) {
+        let message =
+            format!("task `{}` began on the word of somebody whose tasks were cut since; start another", task.id);
+        return Err(Error::denied("subject_revoked", message).on("task"));
+    }
+    if task.suspended {
+        let message = format!("task `{}` is suspended; ask again once it was resumed", task.id);
+        return Err(Error::denied("task_suspended", message).on("task"));
     }
     Ok(())
 }
@@ -350,7 +360,9 @@ fn replay(
     granted.approval = ctx.view.approval_of(id).cloned();
     granted.token = match (state, made.token) {
         (GrantState::Active, Some((token, _))) => again(ctx, token)?,
-        (GrantState::Active, None) if wanted => Some(issue(ctx, &mut events, grant, presenter)?),
+        (GrantState::Active, None) if wanted && ctx.view.all_frozen(&grant.scopes).is_none() => {
+            Some(issue(ctx, &mut events, grant, presenter)?)
+        }
         _ => None,
     };
     Ok(Decision::new(events, granted))

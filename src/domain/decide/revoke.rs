@@ -3,17 +3,14 @@
 use super::{Caller, Context, Decide, Decision};
 use crate::domain::agent::Kind;
 use crate::domain::cut::Target;
+use crate::domain::effect::Cutting;
 use crate::domain::error::Error;
 use crate::domain::event::{Body, CutCounts, Revocation};
-use crate::domain::grant::{Credential, Grant, Status};
-use crate::domain::id::{CertificateId, GrantId, LeaseId, RevocationId, TokenId};
-use crate::domain::lease::{Lease, LeaseStatus};
+use crate::domain::grant::{Grant, Status};
+use crate::domain::id::{GrantId, RevocationId};
 use crate::domain::name::{Line, Name};
 use crate::domain::policy::{AboutTarget, Right};
-use crate::domain::time::{SKEW, Timestamp};
-
-/// At most this many effects are listed in an answer; the counts are whole.
-const LISTED: usize = 1000;
+use crate::domain::time::SKEW;
 
 /// Revokes one target and all below it.
 #[derive(Debug)]
@@ -26,37 +23,16 @@ pub struct Revoke {
     pub dry_run: bool,
 }
 
-/// A revocation as it is answered.
+/// A revocation as it was decided. Who died by it is found by walking the trees ([`crate::domain::effect::Walk`]),
+/// outside the turn.
 #[derive(Debug)]
 pub struct Revoked {
     /// The record; of a dry run, the one that would be made.
     pub revocation: Revocation,
-    /// When.
-    pub at: Timestamp,
-    /// Per credential, up to a thousand.
-    pub effects: Vec<Effect>,
-}
-
-/// What a revocation does to one credential.
-#[derive(Debug)]
-pub struct Effect {
-    /// The credential.
-    pub credential: Credential,
-    /// Whether everybody honours it already.
-    pub state: EffectState,
-    /// Since when, or until when.
-    pub at: Timestamp,
-}
-
-/// Whether a cut reaches everybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EffectState {
-    /// Refused from now on by all who decide: the broker itself.
-    Enforced,
-    /// Refused by the broker, and still to be ended in the system that it is a secret of.
-    Pending,
-    /// Honoured until it expires by a party that checks offline and cannot be told.
-    Expires,
+    /// The cut, for whoever walks.
+    pub cut: Cutting,
+    /// Whether the same was cut before.
+    pub again: bool,
 }
 
 impl Decide for Revoke {
@@ -73,18 +49,20 @@ impl Decide for Revoke {
             return Err(Error::malformed("target", &self.target.to_string(), why));
         }
         let known = self.permitted(ctx)?;
-        let (cut, effects, tree) = self.extent(ctx);
         let revocation = Revocation {
             id: RevocationId::mint(ctx.now, ctx.entropy),
             target: self.target.clone(),
-            tree,
+            tree: self.tree(ctx),
             reason: self.reason.clone(),
             known,
             until: self.target.forget_at(ctx.now),
-            cut,
+            // What dies is not counted here: however much it is, the turn is as short.
+            cut: CutCounts::default(),
         };
+        let cut = Cutting { target: self.target.clone(), seq: ctx.next_seq(), at: ctx.now };
+        let again = ctx.view.cut(&self.target).is_some();
         let events = if self.dry_run { Vec::new() } else { vec![Body::Revoked(revocation.clone())] };
-        Ok(Decision::new(events, Revoked { revocation, at: ctx.now, effects }))
+        Ok(Decision::new(events, Revoked { revocation, cut, again }))
     }
 }
 
@@ -163,135 +141,21 @@ impl Revoke {
         }
     }
 
-    /// The grants at the top of what dies.
-    pub(super) fn tops(&self, ctx: &Context<'_>) -> Vec<GrantId> {
+    /// The tree that it is in, for what hangs on a grant.
+    fn tree(&self, ctx: &Context<'_>) -> Option<GrantId> {
         let view = &ctx.view;
-        match &self.target {
-            Target::Grant(id) => vec![*id],
-            Target::Task(id) => view.roots(*id),
-            Target::Agent(name) => view.held(name),
-            Target::Owner(owner) => {
-                view.agents().filter(|agent| agent.owner == *owner).flat_map(|agent| view.held(&agent.name)).collect()
-            }
-            Target::Subject(subject) => view
-                .tasks()
-                .filter(|task| task.subject.as_ref() == Some(subject))
-                .flat_map(|task| view.roots(task.id))
-                .collect(),
-            Target::Token(_) | Target::Certificate(_) | Target::Lease(_) => Vec::new(),
-        }
-    }
-
-    /// The grants that die: every one that was not over.
-    pub(super) fn open<'a>(&self, ctx: &Context<'a>) -> Vec<&'a Grant> {
-        let view = &ctx.view;
-        let open = |grant: &Grant| view.standing(grant.id, ctx.now).is_some_and(|standing| !standing.state.is_ended());
-        view.descend(self.tops(ctx), open)
-    }
-
-    /// What dies: every grant that was not over, and every token under one that was not over.
-    pub(super) fn extent(&self, ctx: &Context<'_>) -> Extent {
-        match &self.target {
-            Target::Token(id) => return one_token(ctx, *id),
-            Target::Certificate(id) => return one_certificate(ctx, *id),
-            Target::Lease(id) => return one_lease(ctx, *id),
-            _ => {}
-        }
-        let view = &ctx.view;
-        let grants = self.open(ctx);
-        let mut counts = CutCounts { grants: grants.len() as u64, ..CutCounts::default() };
-        let mut effects = Vec::new();
-        for grant in &grants {
-            for (credential, expires_at) in credentials(ctx, grant.id) {
-                count(&mut counts, credential);
-                if effects.len() < LISTED {
-                    effects.push(effect(ctx, grant, credential, expires_at));
-                }
-            }
-        }
-        let tree = match &self.target {
-            Target::Grant(id) => view.grant(*id).map(|grant| grant.root),
-            _ => None,
+        let grant = match &self.target {
+            Target::Grant(id) => Some(*id),
+            Target::Token(id) => view.token(id).map(|token| token.grant),
+            Target::Certificate(id) => view.certificate(id).and_then(|one| one.grant),
+            Target::Lease(id) => view.lease(id).map(|lease| lease.grant),
+            Target::Task(_) | Target::Agent(_) | Target::Owner(_) | Target::Subject(_) => None,
         };
-        (counts, effects, tree)
+        grant.and_then(|id| view.grant(id)).map(|grant| grant.root)
     }
 }
 
 /// Whether a grant has been active: one that waits, or was denied, reaches nothing.
 pub(super) fn is_counted(grant: &Grant) -> bool {
     !matches!(grant.status, Status::Pending | Status::Denied)
-}
-
-type Extent = (CutCounts, Vec<Effect>, Option<GrantId>);
-
-fn one_token(ctx: &Context<'_>, id: TokenId) -> Extent {
-    let token = ctx.view.token(&id).filter(|token| is_open(ctx, Credential::Token(id), token.expires_at));
-    let found = token.and_then(|token| Some((Credential::Token(id), token.expires_at, ctx.view.grant(token.grant)?)));
-    found.map_or_else(Default::default, |(credential, expires_at, grant)| one(ctx, credential, expires_at, grant))
-}
-
-/// An identity hangs on no grant: nobody but the broker looks at it, and the broker refuses it at once.
-fn one_certificate(ctx: &Context<'_>, id: CertificateId) -> Extent {
-    let credential = Credential::Certificate(id);
-    let Some(certificate) = ctx.view.certificate(&id).filter(|one| is_open(ctx, credential, one.not_after)) else {
-        return Extent::default();
-    };
-    match certificate.grant.and_then(|grant| ctx.view.grant(grant)) {
-        Some(grant) => one(ctx, credential, certificate.not_after, grant),
-        None => {
-            let effect = Effect { credential, state: EffectState::Enforced, at: ctx.now };
-            (CutCounts { certificates: 1, ..CutCounts::default() }, vec![effect], None)
-        }
-    }
-}
-
-fn one_lease(ctx: &Context<'_>, id: LeaseId) -> Extent {
-    let credential = Credential::Lease(id);
-    let lease = ctx.view.lease(&id).filter(|lease| is_there(lease) && is_open(ctx, credential, lease.expires_at));
-    let found = lease.and_then(|lease| Some((lease.expires_at, ctx.view.grant(lease.grant)?)));
-    found.map_or_else(Default::default, |(expires_at, grant)| one(ctx, credential, expires_at, grant))
-}
-
-fn is_there(lease: &Lease) -> bool {
-    lease.status != LeaseStatus::Ended
-}
-
-fn one(ctx: &Context<'_>, credential: Credential, expires_at: Timestamp, grant: &Grant) -> Extent {
-    let mut counts = CutCounts::default();
-    count(&mut counts, credential);
-    (counts, vec![effect(ctx, grant, credential, expires_at)], Some(grant.root))
-}
-
-fn count(counts: &mut CutCounts, credential: Credential) {
-    match credential {
-        Credential::Token(_) => counts.tokens += 1,
-        Credential::Certificate(_) => counts.certificates += 1,
-        Credential::Lease(_) => counts.leases += 1,
-    }
-}
-
-/// The credentials under one grant that are not over.
-fn credentials<'a>(ctx: &'a Context<'_>, grant: GrantId) -> impl Iterator<Item = (Credential, Timestamp)> + use<'a> {
-    let tokens = ctx.view.tokens_of(grant).into_iter().map(|token| (Credential::Token(token.id), token.expires_at));
-    let certificates = ctx.view.certificates_of(grant).into_iter();
-    let certificates = certificates.map(|one| (Credential::Certificate(one.id), one.not_after));
-    let leases = ctx.view.leases_of(grant).into_iter().filter(|lease| is_there(lease));
-    let leases = leases.map(|lease| (Credential::Lease(lease.id), lease.expires_at));
-    tokens.chain(certificates).chain(leases).filter(|(credential, expires_at)| is_open(ctx, *credential, *expires_at))
-}
-
-fn is_open(ctx: &Context<'_>, credential: Credential, expires_at: Timestamp) -> bool {
-    ctx.now < expires_at && ctx.view.cut(&credential.target()).is_none()
-}
-
-/// What the broker alone decides on is refused at once; what another may check offline it may honour until it expires.
-fn effect(ctx: &Context<'_>, grant: &Grant, credential: Credential, expires_at: Timestamp) -> Effect {
-    if matches!(credential, Credential::Lease(_)) {
-        return Effect { credential, state: EffectState::Pending, at: ctx.now };
-    }
-    let ours = ctx.view.origin().is_some_and(|origin| origin.issuer == grant.audience);
-    match ours && matches!(credential, Credential::Token(_)) {
-        true => Effect { credential, state: EffectState::Enforced, at: ctx.now },
-        false => Effect { credential, state: EffectState::Expires, at: expires_at },
-    }
 }

@@ -8,6 +8,7 @@ use super::{Caller, Context, Decide, Decision};
 use crate::domain::agent::Kind;
 use crate::domain::catalog::Catalog;
 use crate::domain::cut::Target;
+use crate::domain::effect::{Cutting, extent, tops};
 use crate::domain::error::Error;
 use crate::domain::event::CutCounts;
 use crate::domain::grant::{Grant, GrantState};
@@ -106,9 +107,9 @@ impl Survey {
 
     fn extent(&self, ctx: &Context<'_>, revoke: &Revoke) -> Extent {
         let (view, target) = (&ctx.view, &revoke.target);
-        let (live, ..) = revoke.extent(ctx);
-        let tops: HashSet<_> = revoke.tops(ctx).into_iter().collect();
-        let open = revoke.open(ctx);
+        let cut = Cutting { target: target.clone(), seq: ctx.next_seq(), at: ctx.now };
+        let tops: HashSet<_> = tops(view, &cut).into_iter().collect();
+        let (open, live) = extent(view, cut.clone());
         let below = open.iter().filter(|grant| !tops.contains(&grant.id)).count() as u64;
         let works = |grant: &&&Grant| {
             let standing = view.standing(grant.id, ctx.now).map(|standing| standing.state);
@@ -142,22 +143,22 @@ impl Survey {
             live,
             descendants: below,
             until,
-            exercised: exercised(ctx, revoke),
+            exercised: exercised(ctx, &cut),
             unions: unions(ctx, target),
         }
     }
 }
 
 /// What was done by whoever is counted: of a grant and a task, everything below too.
-fn exercised(ctx: &Context<'_>, revoke: &Revoke) -> (BTreeSet<String>, bool) {
+fn exercised(ctx: &Context<'_>, cut: &Cutting) -> (BTreeSet<String>, bool) {
     let view = &ctx.view;
-    let grants: Vec<GrantId> = match &revoke.target {
+    let grants: Vec<GrantId> = match &cut.target {
         Target::Owner(owner) => view.grants().filter(|grant| grant.owner == *owner).map(|grant| grant.id).collect(),
         Target::Subject(subject) => {
             view.grants().filter(|grant| grant.subject.as_ref() == Some(subject)).map(|grant| grant.id).collect()
         }
         Target::Agent(name) => view.held(name),
-        _ => view.descend(revoke.tops(ctx), |_| true).iter().map(|grant| grant.id).collect(),
+        _ => view.descend(tops(view, cut), |_| true).iter().map(|grant| grant.id).collect(),
     };
     let (mut calls, mut more) = (BTreeSet::new(), false);
     for grant in grants {

@@ -47,6 +47,48 @@ pub struct EndTask {
     pub reason: Line,
 }
 
+/// Halts a task and all its grants, or lets them go on.
+#[derive(Debug)]
+pub struct SetTaskStatus {
+    /// Which.
+    pub id: TaskId,
+    /// Whether it is halted.
+    pub suspended: bool,
+    /// Why.
+    pub reason: Line,
+}
+
+impl Decide for SetTaskStatus {
+    type Answer = Task;
+    const VERB: &'static str = "task.status";
+
+    fn is_urgent(&self) -> bool {
+        self.suspended
+    }
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Task>, Error> {
+        let task = ctx.view.task(&self.id);
+        let owner = task.and_then(|task| ctx.view.agent(&task.agent)).map(|agent| &agent.owner);
+        ctx.operator_about(Right::Suspend, Some(AboutTarget { kind: "task", owner }))?;
+        let task = task.ok_or_else(|| Error::not_found("task", self.id))?;
+        let state = ctx.view.task_state(task, ctx.now);
+        if state.is_ended() {
+            let message = format!("task `{}` is {state}; nothing brings it back", task.id);
+            return Err(Error::denied("task_ended", message));
+        }
+        if task.suspended == self.suspended {
+            return Ok(Decision::new(Vec::new(), task.clone()));
+        }
+        let event = Body::TaskStatusChanged {
+            id: self.id,
+            agent: task.agent.clone(),
+            suspended: self.suspended,
+            reason: self.reason.clone(),
+        };
+        Ok(Decision::new(vec![event], Task { suspended: self.suspended, ..task.clone() }))
+    }
+}
+
 impl Decide for StartTask {
     type Answer = Started;
     const VERB: &'static str = "task.start";
@@ -75,7 +117,7 @@ impl Decide for StartTask {
             subject: self.subject.clone(),
             expires_at: ctx.now.plus(self.ttl),
             envelope: None,
-            ended: false,
+            ended: None,
             suspended: false,
             created_at: ctx.now,
         };
@@ -92,6 +134,7 @@ impl Decide for StartTask {
 /// Asks humans for an envelope: as many as the policies want for its scopes, and never none.
 fn envelope(ctx: &mut Context<'_>, agent: &Agent, task: &Task, scopes: &Scopes, ttl: Span) -> Result<Approval, Error> {
     let scopes = within_ceiling(agent, scopes.clone(), false, &mut Vec::new())?;
+    ctx.not_frozen(&scopes).map_err(|error| error.on("envelope"))?;
     let wish = Wish {
         action: Action::Request,
         asks: agent,
@@ -131,8 +174,8 @@ impl Decide for EndTask {
             }
         };
         let task = task.ok_or_else(|| Error::not_found("task", self.id))?;
-        let ended = Task { ended: true, ..task.clone() };
-        if task.ended || ctx.now >= task.expires_at {
+        let ended = Task { ended: Some(ctx.next_seq()), ..task.clone() };
+        if task.ended.is_some() || ctx.now >= task.expires_at {
             return Ok(Decision::new(Vec::new(), task.clone()));
         }
         let event = Body::TaskEnded { id: self.id, agent: task.agent.clone(), reason: self.reason.clone() };

@@ -49,6 +49,7 @@ impl Decide for IssueToken {
             let message = format!("audience `{audience}` is not that of grant `{}`, `{}`", grant.id, grant.audience);
             return Err(Error::denied("audience_widened", message).on("audience"));
         }
+        ctx.not_all_frozen(&grant.scopes)?;
         let mut events = Vec::new();
         let token = issue(ctx, &mut events, grant, presenter)?;
         Ok(Decision::new(events, token))

@@ -54,8 +54,8 @@ fn entry((listed, since): &(Listed, Timestamp)) -> Result<RevokedCertParams, Err
 /// `crl_malformed`: it does not say that.
 pub fn check(der: &[u8], list: &RevocationList, authority: &[u8]) -> Result<(), Error> {
     let (rest, read) = CertificateRevocationList::from_der(der).map_err(|why| broken(list, &why.to_string()))?;
-    let (_, above) = x509_parser::certificate::X509Certificate::from_der(authority)
-        .map_err(|why| broken(list, &why.to_string()))?;
+    let (_, above) =
+        x509_parser::certificate::X509Certificate::from_der(authority).map_err(|why| broken(list, &why.to_string()))?;
     read.verify_signature(above.public_key()).map_err(|_| broken(list, "its signature is not its authority's"))?;
     let serials = read.iter_revoked_certificates().map(|one| one.raw_serial());
     let wanted: Vec<_> = list.entries.iter().map(|(listed, _)| listed.id.uuid()).collect();

@@ -183,6 +183,7 @@ impl TryFrom<pb::Agent> for Agent {
             ceiling: agent.ceiling.map(|ceiling| scopes("agent.ceiling", &ceiling.scopes)).transpose()?,
             max_ttl: agent.max_ttl.map(|millis| span("agent.max_ttl", millis)).transpose()?,
             labels: agent.labels.iter().map(label).collect::<Decoded<_>>()?,
+            retired: None,
             created_at: time(agent.created_at),
         })
     }
@@ -244,7 +245,7 @@ impl TryFrom<pb::Task> for Task {
             subject: maybe("task.subject", task.subject.as_deref())?,
             expires_at: time(task.expires_at),
             envelope: None,
-            ended: false,
+            ended: None,
             suspended: false,
             created_at: time(task.created_at),
         })

@@ -149,7 +149,8 @@ impl From<&Key> for pb::Key {
 
 impl From<&Agent> for pb::Agent {
     fn from(agent: &Agent) -> Self {
-        let Agent { id, name, owner, purpose, status, ceiling, max_ttl, labels, created_at } = agent;
+        let Agent { id, name, owner, purpose, status, ceiling, max_ttl, labels, retired, created_at } = agent;
+        debug_assert!(retired.is_none(), "an event holds a record as it was new");
         let label = |(key, value): &(_, _)| pb::Label { key: text(key), value: text(value) };
         Self {
             id: id.to_string(),
@@ -210,7 +211,7 @@ fn certificate_recorded(
 
 impl From<&Task> for pb::Task {
     fn from(Task { id, purpose, agent, subject, expires_at, envelope, ended, suspended, created_at }: &Task) -> Self {
-        debug_assert!(!ended && !suspended && envelope.is_none(), "an event holds a record as it was new");
+        debug_assert!(ended.is_none() && !suspended && envelope.is_none(), "an event holds a record as it was new");
         Self {
             id: id.to_string(),
             purpose: purpose.to_string(),

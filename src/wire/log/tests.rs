@@ -71,6 +71,7 @@ fn agent() -> Agent {
         ),
         max_ttl: Some(Span::minutes(5)),
         labels: vec![(read("team"), read("a b"))],
+        retired: None,
         created_at: ms(3),
     }
 }
@@ -102,7 +103,7 @@ fn task() -> Task {
         subject,
         expires_at: ms(10),
         envelope: None,
-        ended: false,
+        ended: None,
         suspended: false,
         created_at: ms(1),
     }

@@ -109,7 +109,7 @@ impl Book {
                 self.count("catalogs");
             }
             Body::TaskStarted { task } => drop(self.tasks.insert(task.id, task.clone())),
-            Body::TaskEnded { id, .. } => self.tasks.get_mut(id).unwrap().ended = true,
+            Body::TaskEnded { id, .. } => self.tasks.get_mut(id).unwrap().ended = Some(0),
             Body::GrantIssued { grant } => self.issued(grant),
             Body::GrantActivated(activation) => self.activated(activation),
             Body::GrantRenewed { id, expires_at, .. } => self.renewed(*id, expires_at.millis()),
@@ -158,7 +158,7 @@ impl Book {
         self.chain(id).iter().all(|link| {
             let row = &self.grants[link];
             let task = &self.tasks[&row.grant.task];
-            let open = !task.ended && !self.cut_tasks.contains(&task.id) && self.at < task.expires_at.millis();
+            let open = task.ended.is_none() && !self.cut_tasks.contains(&task.id) && self.at < task.expires_at.millis();
             !row.cut && row.grant.status == Status::Active && self.at < row.grant.expires_at.millis() && open
         })
     }

@@ -23,6 +23,7 @@ pub fn agent(name: &str, owner: &str) -> Agent {
         ceiling: None,
         max_ttl: None,
         labels: vec![("env".parse().unwrap(), "test".parse().unwrap())],
+        retired: None,
         created_at,
     }
 }

@@ -10,9 +10,10 @@ use belay::domain::agent::{AgentStatus, Kind, Role};
 use belay::domain::certificate::Certificate;
 use belay::domain::decide::{
     AddKey, AddOperator, ApplyCatalog, ApplyPolicy, Begin, Caller, Decide, Delegate, Granted, KeepSigned, Presenter,
-    RecordOwn, RegisterAgent, RequestGrant, StartTask,
+    RecordOwn, RegisterAgent, RequestGrant, Revoked, StartTask,
 };
 use belay::domain::digest::Digest;
+use belay::domain::effect::{Counts, Nobody};
 use belay::domain::error::Error;
 use belay::domain::event::{Idempotency, Origin};
 use belay::domain::grant::{Grant, Task};
@@ -20,6 +21,7 @@ use belay::domain::id::{CertificateId, GrantId, TaskId};
 use belay::domain::key::{Key, Purpose};
 use belay::domain::scope::Scopes;
 use belay::domain::time::{Span, Timestamp};
+use belay::effect::Page;
 use belay::ledger::{Bodies, Clock, Ledger, Reading, Request, Seeds};
 use belay::store::{Sqlite, Store};
 
@@ -281,6 +283,11 @@ impl World {
             narrow: false,
         };
         self.submit(caller, command).await.map(|granted: Granted| granted.grant)
+    }
+
+    /// What a revocation has ended, by kind and state.
+    pub fn died(&self, revoked: &Revoked) -> Counts {
+        belay::effect::walk(&self.ledger, revoked.cut.clone(), &Nobody, Page::default()).counts
     }
 
     /// The state of a grant, as it would be told.
