@@ -75,6 +75,12 @@ pub(super) fn cause(error: &rustls::Error) -> String {
         rustls::Error::AlertReceived(Alert::UnsupportedCertificate) => {
             "it refused our certificate as not made for a client".into()
         }
+        rustls::Error::AlertReceived(Alert::CertificateRevoked) => {
+            "it refused our certificate as revoked: what it was for is over; enroll again, or ask for a new grant".into()
+        }
+        rustls::Error::AlertReceived(Alert::AccessDenied) => {
+            "it refused our certificate as not of its ledger: enroll again".into()
+        }
         rustls::Error::AlertReceived(alert) => format!("it broke off the handshake: {alert:?}"),
         rustls::Error::InvalidMessage(_) => "it does not speak TLS".into(),
         other => other.to_string(),

@@ -1,14 +1,15 @@
 //! Under which authorities a client certificate may stand: those of the moment of the handshake.
 //!
 //! The log says which they are, and they change while connections are served. So they are asked for at every handshake:
-//! a certificate under a new authority is good by the time that anybody holds it.
+//! a certificate under a new authority is good by the time that anybody holds it. So is who was revoked: one that is cut
+//! opens no connection.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use super::tls::provider;
@@ -16,22 +17,28 @@ use crate::domain::error::{Code, Error};
 
 /// The authorities (DER) of the moment, and a number that is another one when they are others.
 type Roots = Box<dyn Fn() -> (u64, Vec<Vec<u8>>) + Send + Sync>;
+/// Whether a connection may show this certificate (DER), which stands under one of them, and if not, why.
+type Admits = Box<dyn Fn(&[u8]) -> Result<(), Error> + Send + Sync>;
 
 /// Checks client certificates under the authorities of the moment.
 pub struct Clients {
     roots: Roots,
+    admits: Admits,
     current: RwLock<(u64, Arc<dyn ClientCertVerifier>)>,
 }
 
 impl Clients {
-    /// Follows what `roots` says.
+    /// Follows what `roots` says, and lets nobody in whom `admits` refuses.
     ///
     /// # Errors
     /// There is no authority now, or one cannot be a trust anchor.
-    pub fn following(roots: impl Fn() -> (u64, Vec<Vec<u8>>) + Send + Sync + 'static) -> Result<Arc<Self>, Error> {
+    pub fn following(
+        roots: impl Fn() -> (u64, Vec<Vec<u8>>) + Send + Sync + 'static,
+        admits: impl Fn(&[u8]) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Result<Arc<Self>, Error> {
         let (revision, now) = roots();
         let current = RwLock::new((revision, under(now)?));
-        Ok(Arc::new(Self { roots: Box::new(roots), current }))
+        Ok(Arc::new(Self { roots: Box::new(roots), admits: Box::new(admits), current }))
     }
 
     fn current(&self) -> Result<Arc<dyn ClientCertVerifier>, Error> {
@@ -80,7 +87,14 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let current = self.current().map_err(|error| rustls::Error::General(error.message))?;
-        current.verify_client_cert(leaf, chain, now)
+        let verified = current.verify_client_cert(leaf, chain, now)?;
+        (self.admits)(leaf).map(|()| verified).map_err(|error| {
+            tracing::debug!(reason = error.reason, message = %error.message, "a client is refused at its handshake");
+            match error.reason {
+                "certificate_unknown" => CertificateError::ApplicationVerificationFailure.into(),
+                _ => CertificateError::Revoked.into(),
+            }
+        })
     }
 
     fn verify_tls12_signature(

@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::activity::{Activity, Watch};
+use super::doors::{Door, Doors};
 use super::metrics;
 use crate::attest::PeerCertificate;
 use crate::measure::Held;
@@ -25,6 +26,7 @@ pub struct Connection {
     pub(super) stream: TlsStream<TcpStream>,
     peer: PeerCertificate,
     watch: Watch,
+    door: Option<Door>,
     _place: Option<OwnedSemaphorePermit>,
     _open: Held,
 }
@@ -38,7 +40,7 @@ pub struct Info {
 }
 
 /// How long a connection without a request is kept, and how many of strangers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Patience {
     /// With whoever presented a certificate.
     pub known: Duration,
@@ -46,6 +48,8 @@ pub(super) struct Patience {
     pub strangers: Duration,
     /// Connections of strangers at once.
     pub places: Arc<Semaphore>,
+    /// Who closes those of whoever is cut; none where nobody shows a certificate.
+    pub doors: Option<Arc<Doors>>,
 }
 
 impl Connection {
@@ -57,12 +61,13 @@ impl Connection {
         patience: &Patience,
     ) -> Option<Self> {
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let door = leaf.zip(patience.doors.as_ref()).and_then(|(leaf, doors)| doors.enter(leaf));
         let (place, patience) = match leaf {
             Some(_) => (None, patience.known),
             None => (Some(Arc::clone(&patience.places).try_acquire_owned().ok()?), patience.strangers),
         };
         let peer = PeerCertificate::new(leaf.map(|der| der.to_vec()), addr);
-        Some(Self { stream, peer, watch: Watch::new(patience), _place: place, _open: metrics::open(listener) })
+        Some(Self { stream, peer, watch: Watch::new(patience), door, _place: place, _open: metrics::open(listener) })
     }
 
     /// Who is at the other end.
@@ -85,8 +90,11 @@ impl Connected for Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // No more bytes: the server ends the connection as if the client had.
+        if self.door.as_mut().is_some_and(|door| door.poll_over(cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
-            // No more bytes: the server ends the connection as if the client had.
             Poll::Pending => self.watch.poll_idle(cx).map(Ok),
             read => read,
         }

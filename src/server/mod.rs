@@ -8,6 +8,7 @@ pub mod clients;
 mod config;
 pub mod connection;
 mod data;
+mod doors;
 mod file;
 mod harden;
 mod init;
@@ -132,10 +133,12 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let pages = PageIdentity::new(Arc::clone(&identity), certificate::given(&config, broker.ledger().wall())?);
     let issuers = Arc::new(Issuers::new(subject::issuers(&config)?));
     let roots = Arc::clone(&broker);
-    let clients = clients::Clients::following(move || roots.roots())?;
+    let doors = doors::Doors::new(Arc::clone(&broker));
+    let admitting = Arc::clone(&doors);
+    let clients = clients::Clients::following(move || roots.roots(), move |leaf| admitting.admits(leaf))?;
     let stop = watch::Sender::new(false);
     let time = Arc::new(tls::LedgerTime(Arc::clone(broker.ledger())));
-    let grpc = Listener::new(grpc, tls::grpc_for(Arc::clone(&identity), clients, time)?)?.named("grpc");
+    let grpc = Listener::new(grpc, tls::grpc_for(Arc::clone(&identity), clients, time)?)?.named("grpc").behind(Arc::clone(&doors));
     let http = Listener::new(http, tls::https(Arc::<PageIdentity>::clone(&pages))?)?.named("https");
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -166,6 +169,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let leases = task::spawn(leases.run());
     let tidy = task::spawn(metrics::tidy(exporter));
     let settling = task::spawn(Settling::of(broker.cuts()).run());
+    let doors = task::spawn(doors.run());
     ready(&told_ready);
     let fault = tokio::select! {
         fault = until_stopped(&broker, signals) => fault,
@@ -180,6 +184,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     tidy.abort();
     leases.abort();
     settling.abort();
+    doors.abort();
     let patience = running.borrow().drain;
     finish(listeners, &drain, patience).await;
     let ledger = Arc::clone(broker.ledger());

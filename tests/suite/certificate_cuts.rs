@@ -10,6 +10,7 @@ use belay::domain::decide::{
     Caller, CertificateAnswer, Delegate, IssueCertificate, KeepSigned, RenewGrant, RequestGrant, StartTask,
 };
 use belay::domain::entropy::Entropy;
+use belay::domain::error::Code as ErrorCode;
 use belay::domain::id::{CertificateId, GrantId};
 use belay::domain::key::Purpose;
 use belay::domain::scope::{Call, Scopes};
@@ -54,11 +55,21 @@ impl Held {
         Self { broker, holder, child, task, root, grant, id }
     }
 
-    /// What is decided on the open connection; on a new one it is the same.
+    /// What is decided on the open connection. On a new one it is the same, unless it is over for good: then there is
+    /// no new one.
     async fn decided(&self) -> String {
         let open = self.holder.decided("").await;
-        let new = Acting::with(&self.broker, &self.broker.home.join("certificate")).await;
-        assert_eq!(new.decided("").await, open);
+        match self.broker.channel_as(&self.broker.home.join("certificate")).await {
+            Ok(new) => {
+                assert_eq!(Acting(new).decided("").await, open);
+                assert!(open == "in_scope" || open.ends_with("_suspended"), "{open} opens a connection");
+            }
+            Err(refusal) => {
+                assert_eq!((refusal.reason.as_str(), refusal.code), ("tls_refused", ErrorCode::Unauthenticated));
+                assert!(refusal.message.contains("it refused our certificate as revoked"), "{refusal}");
+                assert!(open != "in_scope" && !open.ends_with("_suspended"), "{open} opens no connection");
+            }
+        }
         open
     }
 
@@ -119,11 +130,10 @@ async fn a_revoked_certificate_ends_alone_and_authenticates_nobody() {
     assert_eq!((&cut["cut"]["certificates"], &cut["cut"]["grants"]), (&1.into(), &0.into()), "{cut}");
     let call =
         v1::AuthorizeRequest { tool: "db".into(), action: "read".into(), resource: "x".into(), ..Default::default() };
-    for channel in [held.holder.0.clone(), held.broker.channel_as(&held.broker.home.join("certificate")).await.unwrap()]
-    {
-        let answer = v1::decisions_client::DecisionsClient::new(channel).authorize(call.clone()).await;
-        refused("a revoked certificate", answer, Code::Unauthenticated, "certificate_revoked", 6);
-    }
+    let answer = v1::decisions_client::DecisionsClient::new(held.holder.0.clone()).authorize(call).await;
+    refused("a revoked certificate", answer, Code::Unauthenticated, "certificate_revoked", 6);
+    let new = held.broker.channel_as(&held.broker.home.join("certificate")).await.unwrap_err();
+    assert_eq!(new.reason, "tls_refused", "{new}");
     // Its grant lives on.
     let other = held.broker.home.join("other");
     held.child.certified(&held.grant, &other).await;

@@ -19,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Connection, Patience};
+use super::doors::Doors;
 use super::{metrics, task};
 use crate::domain::error::{Code, Error};
 use crate::edge::fault::Place;
@@ -59,6 +60,7 @@ pub struct Listener {
     config: Arc<ServerConfig>,
     limits: Limits,
     name: &'static str,
+    doors: Option<Arc<Doors>>,
 }
 
 /// Binds the `addr` of a listener, `grpc` or `http`; port 0 picks a free one.
@@ -93,7 +95,7 @@ impl Listener {
         let taken = socket.local_addr().and_then(|local| Ok((local, TcpListener::from_std(socket)?)));
         let (local, socket) =
             taken.map_err(|error| Error::new(Code::Internal, "socket", format!("a socket was not taken: {error}")))?;
-        Ok(Self { socket, local, config, limits: LIMITS, name: "other" })
+        Ok(Self { socket, local, config, limits: LIMITS, name: "other", doors: None })
     }
 
     /// Under this name it is measured.
@@ -101,6 +103,12 @@ impl Listener {
     pub fn named(self, name: &'static str) -> Self {
         metrics::begin(name);
         Self { name, ..self }
+    }
+
+    /// Its connections end with the certificates that they show.
+    #[must_use]
+    pub fn behind(self, doors: Arc<Doors>) -> Self {
+        Self { doors: Some(doors), ..self }
     }
 
     /// The address that was bound, with the port that was picked.
@@ -113,7 +121,8 @@ impl Listener {
     pub fn accept_until(self, stop: impl Future<Output = ()> + Send + 'static) -> Incoming {
         let (finished, connections) = mpsc::channel(WAITING);
         let local = self.local;
-        task::spawn(accept(self.socket, TlsAcceptor::from(self.config), self.limits, self.name, finished, stop));
+        let tls = TlsAcceptor::from(self.config);
+        task::spawn(accept(self.socket, tls, self.limits, self.name, self.doors, finished, stop));
         Incoming { connections, local }
     }
 }
@@ -134,11 +143,12 @@ async fn accept(
     tls: TlsAcceptor,
     limits: Limits,
     name: &'static str,
+    doors: Option<Arc<Doors>>,
     finished: mpsc::Sender<Connection>,
     stop: impl Future<Output = ()> + Send,
 ) {
     let places = Arc::new(Semaphore::new(limits.places));
-    let keep = Patience { known: limits.known, strangers: limits.strangers, places };
+    let keep = Patience { known: limits.known, strangers: limits.strangers, places, doors };
     // Dropped with this loop, which ends the handshakes that it still holds.
     let mut handshakes = JoinSet::new();
     let mut begun: VecDeque<AbortHandle> = VecDeque::new();

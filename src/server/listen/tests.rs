@@ -143,7 +143,7 @@ async fn a_failing_accept_is_waited_out() {
     let limits = Limits { pause: Duration::from_millis(1), ..LIMITS };
     let source = Starved(socket, AtomicUsize::new(3));
     let (server, client) = ends();
-    let ended = task::spawn(accept(source, server.into(), limits, "other", finished, std::future::pending()));
+    let ended = task::spawn(accept(source, server.into(), limits, "other", None, finished, std::future::pending()));
     let (served, _kept) = tokio::join!(connections.recv(), shake(&client, addr));
     assert!(served.is_some());
     ended.abort();
