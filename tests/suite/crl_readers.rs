@@ -131,7 +131,7 @@ async fn openssl_refuses_a_revoked_certificate_by_its_list_and_every_certificate
     held.write("list.der", held.broker.file(&other.unwrap()).await.2);
     openssl(&held, "crl -inform DER -in list.der -out list.pem");
     let (good, said) = openssl(&held, &format!("{VERIFY} cert.pem"));
-    assert!(!good && said.contains("Different CRL scope"), "{said}");
+    assert!(!good && said.contains("different CRL scope"), "{said}");
 
     held.revoke();
     let since = Instant::now();
@@ -167,7 +167,7 @@ async fn rustls_refuses_a_revoked_certificate_by_its_list_and_every_certificate_
     let list = held.fetched().await;
     verify(list.clone(), 0).unwrap();
     let old = verify(list, 62).unwrap_err();
-    assert!(old.to_string().contains("ExpiredRevocationList"), "{old}");
+    assert!(old.to_string().contains("certificate revocation list expired"), "{old}");
     held.revoke();
     within("the list", async || match verify(held.fetched().await, 0) {
         Err(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => Ok(()),
@@ -282,6 +282,7 @@ fn configuration(at: &impl Fn(&str) -> String) -> serde_json::Value {
     let address = serde_json::json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
     let http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     serde_json::json!({
+        "node": { "id": "front", "cluster": "front" },
         "admin": { "address": address },
         "static_resources": { "listeners": [{
             "name": "front",
