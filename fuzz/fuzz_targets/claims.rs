@@ -44,6 +44,7 @@ fuzz_target!(|text: &str| {
         thumbprint: claims.thumbprint,
         key_hash: Digest([0; 32]),
         kid: "k1".to_owned(),
+        status: claims.status,
     };
     let again = read(&jwt::signing_input(&token, &trust_domain)).expect("what was read can be written and read again");
     assert_eq!(Claims { json: claims.json.clone(), ..again }, claims);
