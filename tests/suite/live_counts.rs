@@ -18,5 +18,8 @@ async fn what_is_live_is_counted_over_many_holds_and_each_once() {
         office.world.grant(&ana, task.id, &["db:read@**"]).await.unwrap();
     }
     let grants = GRANTS as u64;
-    assert_eq!(office.broker.live(), Live { agents: 1, tasks: 1, grants, tokens: 0, certificates: 0, identities: 1 });
+    assert_eq!(
+        office.broker.live(),
+        Live { agents: 1, tasks: 1, grants, tokens: 0, certificates: 0, identities: 1, leases: 0 }
+    );
 }

@@ -63,6 +63,8 @@ mod key_listeners;
 mod keys;
 mod keys_under_load;
 mod lanes;
+mod lease_cuts;
+mod leases;
 mod limits;
 mod lineage;
 mod live_counts;

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod model;
 pub mod office;
 pub mod panel;
+pub mod postgres;
 pub mod process;
 pub mod production;
 pub mod property;
