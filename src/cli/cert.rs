@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use super::connect::{Global, answer};
 use super::enroll::{self, key_in};
 use super::output::{Answer, pairs};
+use super::weights;
 use crate::client::identity::request_with;
 use crate::client::{Identity, Refusal};
 use crate::wire::v1::certificates_client::CertificatesClient;
@@ -70,6 +71,7 @@ pub fn document(issued: &Certificate) -> Value {
         "serial": issued.serial,
         "spiffe_id": issued.spiffe_id,
         "expires_at": issued.expires_at,
+        "exposure": weights::exposure(issued.exposure.as_ref()),
     })
 }
 

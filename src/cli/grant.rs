@@ -309,7 +309,7 @@ fn limit(text: &str) -> Result<String, String> {
 fn granted_document(granted: &GrantResponse) -> Value {
     sparse(json!({
         "grant": granted.grant.as_ref().map(document),
-        "exposure": given(&granted.exposure_until),
+        "exposure": weights::exposure(granted.exposure.as_ref()),
         "token": granted.token.as_ref().map(token::document),
         "radius": granted.radius.as_ref().map(weights::weight),
         "approval": granted.approval.as_ref().map(weights::approval),
@@ -388,7 +388,7 @@ mod tests {
     fn a_token_is_there_only_if_one_came() {
         let bare = GrantResponse { grant: Some(Grant::default()), ..GrantResponse::default() };
         assert!(granted_document(&bare).get("token").is_none());
-        let token = Token { id: "tok_1".into(), token: "secret".into(), expires_at: "soon".into() };
+        let token = Token { id: "tok_1".into(), token: "secret".into(), expires_at: "soon".into(), exposure: None };
         let with = granted_document(&GrantResponse { token: Some(token), ..bare });
         assert_eq!(with["token"], json!({ "id": "tok_1", "token": "secret", "expires_at": "soon" }));
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::connect::{Global, answer};
 use super::output::{Answer, Outcome, given, note, pairs, parsed, sparse};
 use super::secret::Secret;
+use super::weights;
 use crate::client::Refusal;
 use crate::domain::error::Error;
 use crate::wire::v1::tokens_client::TokensClient;
@@ -80,7 +81,8 @@ impl Issue {
 
 /// A token as a document. It holds the secret.
 pub fn document(token: &Token) -> Value {
-    json!({ "token": token.token, "id": token.id, "expires_at": token.expires_at })
+    let exposure = weights::exposure(token.exposure.as_ref());
+    json!({ "token": token.token, "id": token.id, "expires_at": token.expires_at, "exposure": exposure })
 }
 
 fn verified(global: &Global, verdict: &VerifyTokenResponse) -> Answer {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::output::{given, sparse};
-use crate::wire::v1::{Approval, Decided, Difference, Figures, Limits, Vote, Weight};
+use crate::wire::v1::{Approval, Decided, Difference, Exposure, Figures, Limits, Vote, Weight};
 
 /// What is reached, as numbers.
 pub fn figures(figures: &Figures) -> Value {
@@ -122,4 +122,16 @@ fn vote(vote: &Vote) -> Value {
         "scopes": (!vote.scopes.is_empty()).then_some(&vote.scopes),
         "ttl_ms": (vote.ttl_ms != 0).then_some(vote.ttl_ms),
     }))
+}
+/// How long something could still work after a cut, by who looks at it.
+pub fn exposure(exposure: Option<&Exposure>) -> Value {
+    exposure.map_or(Value::Null, |Exposure { broker_ms, feed_ms, status_list_ms, crl_ms, offline_until }| {
+        sparse(json!({
+            "broker_ms": broker_ms,
+            "feed_ms": feed_ms,
+            "status_list_ms": status_list_ms,
+            "crl_ms": crl_ms,
+            "offline_until": given(offline_until),
+        }))
+    })
 }

@@ -18,7 +18,8 @@ pub struct Limits {
     pub max_sum: Vec<(String, Decimal)>,
     /// Different resources in the calls that were allowed.
     pub max_distinct_resources: Option<u32>,
-    /// How long anything under it may work, from when it becomes active, renewals included.
+    /// How long anything under it could still work after a cut. Where those who take it would not know in time, it lives
+    /// no longer than that as a whole, renewals included.
     pub max_exposure: Option<Span>,
 }
 

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use tonic::{Request, Response, Status};
 
-use super::{Edge, open};
+use super::{Edge, open, weights};
 use crate::attest::csr;
 use crate::broker::{Issued, idempotency};
 use crate::domain::decide::IssueCertificate;
 use crate::domain::error::Error;
+use crate::domain::exposure::Exposure;
 use crate::domain::id::GrantId;
 use crate::wire::v1::{self, certificates_server::Certificates};
 
@@ -42,6 +43,7 @@ impl Edge {
             certificate: der,
             authorities: self.0.authorities(),
             issuer: self.issuer(&identity.authority),
+            exposure: Some(weights::exposure(&Exposure::of_certificate(identity.not_after))),
         }
     }
 

@@ -114,8 +114,9 @@ impl Edge {
         let token = token.map(|answer| self.0.sign_token(answer)).transpose()?;
         Ok(Response::new(v1::GrantResponse {
             grant: Some(grant(&known, state, "")),
-            token: token.map(super::tokens::token),
+            token: token.map(|token| self.token(&known.audience, token)),
             exposure_until: known.expires_at.to_string(),
+            exposure: Some(weights::exposure(&self.exposure(&known.audience, known.expires_at))),
             radius: Some(weights::weight(&weight)),
             approval: approval.map(|approval| self.approval(&approval)),
             narrowed: narrowed.iter().map(weights::difference).collect(),

@@ -8,7 +8,10 @@ use super::{Edge, metrics, open, weights};
 use crate::broker::{SignedToken, idempotency};
 use crate::domain::decide::IssueToken;
 use crate::domain::error::Error;
+use crate::domain::exposure::Exposure;
+use crate::domain::name::Audience;
 use crate::domain::scope::{Args, Call};
+use crate::domain::time::Timestamp;
 use crate::measure::Stopwatch;
 use crate::wire::v1::{self, decisions_server::Decisions, tokens_server::Tokens};
 
@@ -21,7 +24,10 @@ impl Tokens for Edge {
         let grant = body.grant.parse().map_err(|error: Error| error.on("grant"))?;
         let command = IssueToken { grant, audience: audience(&body.audience)? };
         let answer = self.0.submit_once(&asked, command, key).await?;
-        Ok(Response::new(token(self.0.sign_token(answer)?)))
+        let signed = self.0.sign_token(answer)?;
+        let issuer = &self.0.origin().issuer;
+        let audience = self.0.ledger().view(|view| view.grant(grant).map(|grant| grant.audience.clone()));
+        Ok(Response::new(self.token(audience.as_ref().unwrap_or(issuer), signed)))
     }
 
     async fn verify(
@@ -81,8 +87,22 @@ pub(super) fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
     Ok(call)
 }
 
-pub(super) fn token(signed: SignedToken) -> v1::Token {
-    v1::Token { id: signed.id.to_string(), token: signed.token, expires_at: signed.expires_at.to_string() }
+impl Edge {
+    /// A token, with how long it could still work after a cut.
+    pub(super) fn token(&self, audience: &Audience, signed: SignedToken) -> v1::Token {
+        let exposure = self.exposure(audience, signed.expires_at);
+        v1::Token {
+            id: signed.id.to_string(),
+            token: signed.token,
+            expires_at: signed.expires_at.to_string(),
+            exposure: Some(weights::exposure(&exposure)),
+        }
+    }
+
+    /// How long tokens for this audience could still work after a cut.
+    pub(super) fn exposure(&self, audience: &Audience, expires_at: Timestamp) -> Exposure {
+        self.0.ledger().view(|view| Exposure::of_token(&view, audience, expires_at))
+    }
 }
 
 fn possession(proven: bool) -> String {

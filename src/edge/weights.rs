@@ -4,6 +4,7 @@ use crate::broker::Shown;
 use crate::domain::MAX_CHAIN;
 use crate::domain::approval::{Approval, ApprovalState, Envelope, Vote};
 use crate::domain::decide::Weight;
+use crate::domain::exposure::Exposure;
 use crate::domain::limits::Limits;
 use crate::domain::policy::Decided;
 use crate::domain::radius::Figures;
@@ -30,6 +31,18 @@ pub(super) fn weight(weight: &Weight) -> v1::Weight {
 
 pub(super) fn decided(Decided { version, policies }: &Decided) -> v1::Decided {
     v1::Decided { version: *version, policies: policies.clone() }
+}
+
+/// How long something could still work after a cut.
+pub(super) fn exposure(exposure: &Exposure) -> v1::Exposure {
+    let Exposure { broker, feed, status_list, crl, offline_until } = *exposure;
+    v1::Exposure {
+        broker_ms: broker.as_millis(),
+        feed_ms: feed.map(Span::as_millis),
+        status_list_ms: status_list.map(Span::as_millis),
+        crl_ms: crl.map(Span::as_millis),
+        offline_until: offline_until.map_or_else(String::new, |at| at.to_string()),
+    }
 }
 
 pub(super) fn limits(limits: &Limits, longest: usize) -> v1::Limits {

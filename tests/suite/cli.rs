@@ -155,15 +155,13 @@ fn each_exit_code_means_one_thing() {
 fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 13] = [
+    let unbuilt: [(&[&str], &[&str]); 11] = [
         (&["status"], &["--output", "toml"]),
         (&call, &["--presenter", "cert.pem"]),
         (&call, &["--ticket"]),
-        (&["revoke", "grt_1", "--reason", "x"], &["--wait", "1m"]),
         (&["token", "verify", "x"], &["--offline", "dir"]),
         (&[], &["pep", "list"]),
         (&[], &["lease", "issue"]),
-        (&[], &["freeze", "list"]),
         (&["audit"], &["verify"]),
         (&["audit"], &["export"]),
         (&[], &["backend", "list"]),

@@ -210,10 +210,12 @@ async fn below_a_cut_every_verb_is_refused() {
         tree.revoke(&target).await;
         assert_ruined(&tree, token, &reason).await;
 
-        // A grant's cut, or a name's, is no cut of the future: a new root may be had, and it is live.
+        // A grant's cut, or a name's, is no cut of the future: a new root may be had, and it is live. A task that began on
+        // the word of a subject who was cut is over with it.
         let anew = tree.request("anew").await;
         match target {
             Target::Task(_) => assert_eq!(anew.unwrap_err().reason, "task_revoked"),
+            Target::Subject(_) => assert_eq!(anew.unwrap_err().reason, "subject_revoked"),
             _ => assert_eq!(tree.world.state(anew.unwrap().grant.id), Some("active"), "{target}"),
         }
     }

@@ -27,7 +27,11 @@ impl Office {
         let command = RequestGrant {
             task,
             scopes: Scopes::parse(&["bank:pay@**"]).unwrap(),
-            audience: None,
+            // Whoever takes it cannot be told of a cut: an exposure is met by living no longer.
+            audience: texts
+                .iter()
+                .any(|text| text.starts_with("max_exposure"))
+                .then(|| "https://bank.example".parse().unwrap()),
             ttl: Span::minutes(15),
             token: false,
             limits: limits(texts),

@@ -9,9 +9,9 @@ use crate::domain::approval::{Approval, ApprovalState, ApprovalStatus, Envelope,
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Activation, Body};
+use crate::domain::exposure::longest_under;
 use crate::domain::grant::{Grant, GrantState, Task};
 use crate::domain::id::ApprovalId;
-use crate::domain::limits::Limits;
 use crate::domain::name::Line;
 use crate::domain::policy::{Action, Decided, Mode, Outcome};
 use crate::domain::radius::{Figures, Unions};
@@ -251,8 +251,14 @@ impl<'a> Case<'a> {
 
     fn life(&self, ttl: Span) -> (Timestamp, Timestamp) {
         let parent = self.grant.and_then(|grant| grant.parent).and_then(|parent| self.view.grant(parent));
-        let none = Limits::default();
-        life(self.now, ttl, self.grant.map_or(&none, |grant| &grant.limits), parent, self.holder, self.task)
+        life(
+            self.now,
+            ttl,
+            self.grant.and_then(|grant| longest_under(&self.view, grant)),
+            parent,
+            self.holder,
+            self.task,
+        )
     }
 
     /// Stale if the policies or the catalog have moved in a way that changes the answer, or if it would add more than

@@ -7,10 +7,12 @@ use crate::domain::certificate::Certificate;
 use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, CutCounts, Revocation};
+use crate::domain::exposure::tightest;
 use crate::domain::grant::{Grant, Link};
 use crate::domain::id::{CertificateId, GrantId, RevocationId};
 use crate::domain::name::Line;
 use crate::domain::prepared::Prepared;
+use crate::domain::time::Timestamp;
 
 /// Asks what a certificate under a grant would say, if the caller may have one now. Nothing comes of it.
 #[derive(Debug)]
@@ -59,7 +61,9 @@ impl Decide for CertificateTerms {
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Terms>, Error> {
         let grant = held(ctx, self.grant)?;
-        Ok(Decision::new(Vec::new(), Terms { grant: grant.clone(), chain: chain(&ctx.view, grant) }))
+        let chain = chain(&ctx.view, grant);
+        let grant = Grant { expires_at: latest_end(ctx, grant), ..grant.clone() };
+        Ok(Decision::new(Vec::new(), Terms { grant, chain }))
     }
 }
 
@@ -91,7 +95,7 @@ impl Decide for IssueCertificate {
             return Err(mismatch());
         }
         // Built before the turn: the grant may have been renewed since, but it never ends earlier than it said.
-        if new.not_after > grant.expires_at {
+        if new.not_after > latest_end(ctx, grant) {
             return Err(Error::new(Code::Internal, "outlives_grant", "the certificate would outlive its grant"));
         }
         if new.not_after <= ctx.now {
@@ -140,6 +144,13 @@ fn held<'a>(ctx: &Context<'a>, grant: GrantId) -> Result<&'a Grant, Error> {
     let grant = ctx.own_grant(grant, &agent.name).map_err(|error| error.on("grant"))?;
     ctx.is_live(grant)?;
     Ok(grant)
+}
+
+/// When a certificate under the grant ends at the latest: whoever takes one may ask nobody, so that where an exposure is
+/// demanded, its whole life is no longer.
+fn latest_end(ctx: &Context<'_>, grant: &Grant) -> Timestamp {
+    let longest = tightest(&ctx.view, &grant.limits, grant.parent).map(|longest| ctx.now.plus(longest));
+    longest.into_iter().fold(grant.expires_at, Timestamp::min)
 }
 
 /// Who has the key of a credential may do what its grant says and no more: so it is the key of no identity, of no

@@ -9,7 +9,6 @@ use crate::domain::agent::{Agent, AgentStatus};
 use crate::domain::error::Error;
 use crate::domain::grant::{Grant, Task};
 use crate::domain::id::{GrantId, TaskId};
-use crate::domain::limits::Limits;
 use crate::domain::name::Name;
 use crate::domain::policy::{Action, Decided, MOST_APPROVALS, Mode, Outcome, Right};
 use crate::domain::scope::{Call, Scopes};
@@ -187,7 +186,7 @@ impl Explain {
 
     fn wish<'a>(&self, ctx: &Context<'_>, parties: &'a Parties<'_>, scopes: &'a Scopes) -> Wish<'a> {
         let Parties { asks, holder, task, parent } = parties;
-        let (expires_at, _) = life(ctx.now, self.ttl, &Limits::default(), *parent, holder, task);
+        let (expires_at, _) = life(ctx.now, self.ttl, None, *parent, holder, task);
         Wish {
             action: if parent.is_some() { Action::Delegate } else { Action::Request },
             asks,

@@ -10,6 +10,7 @@ use crate::domain::approval::{Approval, Envelope};
 use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::Body;
+use crate::domain::exposure::longest_life;
 use crate::domain::grant::{Grant, GrantState, Status, Task};
 use crate::domain::id::{GrantId, TaskId};
 use crate::domain::limits::Limits;
@@ -179,7 +180,8 @@ impl Shape<'_> {
             let message = format!("task `{}` has {MOST_GRANTED} different scopes; start another", self.task.id);
             return Err(Error::denied("task_too_wide", message).on("scope"));
         }
-        let (expires_at, renewable_until) = life(ctx.now, ttl, limits, self.parent, self.holder, self.task);
+        let longest = longest_life(&ctx.view, &audience, limits, self.parent.map(|parent| parent.id));
+        let (expires_at, renewable_until) = life(ctx.now, ttl, longest, self.parent, self.holder, self.task);
         let mut grant = Grant {
             id,
             parent: self.parent.map(|parent| parent.id),
@@ -273,16 +275,16 @@ impl Granted {
 }
 
 /// End of life, and the moment beyond which no renewal goes: never after the parent, the task or the longest life
-/// that the agent or a limit allows.
+/// that the agent allows, or `longest` where those who take it would not know of a cut in time.
 pub(super) fn life(
     now: Timestamp,
     ttl: Span,
-    limits: &Limits,
+    longest: Option<Span>,
     parent: Option<&Grant>,
     holder: &Agent,
     task: &Task,
 ) -> (Timestamp, Timestamp) {
-    let spans = holder.max_ttl.into_iter().chain(limits.max_exposure);
+    let spans = holder.max_ttl.into_iter().chain(longest);
     let own = spans.map(|most| now.plus(most)).fold(task.expires_at, Timestamp::min);
     let renewable_until = parent.map_or(own, |parent| own.min(parent.renewable_until));
     let wanted = now.plus(ttl).min(renewable_until);

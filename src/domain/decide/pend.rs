@@ -14,6 +14,7 @@ use crate::domain::approval::{
 };
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
+use crate::domain::exposure::longest_under;
 use crate::domain::grant::Grant;
 use crate::domain::id::ApprovalId;
 use crate::domain::name::{Line, Name};
@@ -76,7 +77,8 @@ pub(super) fn pend(ctx: &mut Context<'_>, elevated: Elevated<'_>) -> Result<Appr
     let end = shown.plus(APPROVAL_LIFE).min(wish.task.expires_at);
     approval.expires_at = parent.map_or(end, |parent| end.min(parent.expires_at));
     // Approved at the last moment, it would last the longest.
-    let latest = |grant: &Grant| life(approval.expires_at, wish.ttl, &grant.limits, parent, wish.holder, wish.task).1;
+    let longest = |grant: &Grant| longest_under(&ctx.view, grant);
+    let latest = |grant: &Grant| life(approval.expires_at, wish.ttl, longest(grant), parent, wish.holder, wish.task).1;
     approval.renewable_until = grant.map(latest);
     approval.digest = bound(&approval);
     Ok(approval)

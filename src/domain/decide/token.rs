@@ -6,11 +6,13 @@ use crate::domain::MAX_TOKEN;
 use crate::domain::cut::Target;
 use crate::domain::error::Error;
 use crate::domain::event::Body;
+use crate::domain::exposure::longest_under;
 use crate::domain::grant::{Grant, Link, Token};
 use crate::domain::id::{GrantId, TokenId};
 use crate::domain::key::Purpose;
 use crate::domain::name::{Audience, Line};
 use crate::domain::prepared::Prepared;
+use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
 /// Asks for a token under a grant that the caller holds.
@@ -67,7 +69,9 @@ pub(super) fn issue(
     let id = TokenId::mint(ctx.now, ctx.entropy);
     ctx.not_cut(Target::Token(id))?;
     // A token does not outlive the certificate that it is bound to, and holds whole seconds.
-    let expires_at = grant.expires_at.min(presenter.not_after).whole_seconds();
+    let longest = longest_under(&ctx.view, grant).map(|longest| ctx.now.plus(longest));
+    let expires_at =
+        longest.into_iter().fold(grant.expires_at.min(presenter.not_after), Timestamp::min).whole_seconds();
     if expires_at <= ctx.now {
         let message = format!("grant `{}` has less than a second left; renew it first", grant.id);
         return Err(Error::denied("too_short", message));

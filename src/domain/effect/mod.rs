@@ -216,12 +216,12 @@ fn of_lease(cut: &Cutting, lease: &Lease) -> Told {
 }
 
 /// The enforcement points that answer for an audience.
-pub(super) fn points<'a>(view: &View<'a>, audience: &Audience) -> impl Iterator<Item = &'a Pep> {
+pub(in crate::domain) fn points<'a>(view: &View<'a>, audience: &Audience) -> impl Iterator<Item = &'a Pep> {
     view.peps().filter(move |pep| pep.answers_for(audience))
 }
 
 /// Whether an audience is the broker's own.
-pub(super) fn is_ours(view: &View<'_>, audience: &Audience) -> bool {
+pub(in crate::domain) fn is_ours(view: &View<'_>, audience: &Audience) -> bool {
     view.origin().is_some_and(|origin| origin.issuer == *audience)
 }
 

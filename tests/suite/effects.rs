@@ -1,0 +1,480 @@
+//! What a revocation answers: what died by it, whose it was, how far the cut is, and that the turn does not grow with it.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use belay::domain::agent::{AgentStatus, Join, Kind, Role};
+use belay::domain::cut::Target;
+use belay::domain::decide::{
+    Caller, Context, Decide, Decision, EndTask, IssueToken, RequestGrant, Revoke, Revoked, StartTask, TokenAnswer,
+};
+use belay::domain::digest::Digest;
+use belay::domain::effect::{Effect, EffectState, Heard, Nobody};
+use belay::domain::entropy::Entropy;
+use belay::domain::error::{Code, Error};
+use belay::domain::event::{Body, LeaseChange};
+use belay::domain::exposure::{Exposure, HOLD, may_lease};
+use belay::domain::grant::Grant;
+use belay::domain::id::{JoinId, LeaseId, PepId, RevocationId, TaskId, TokenId};
+use belay::domain::lease::{Lease, LeaseStatus, Trouble};
+use belay::domain::limits::Limits;
+use belay::domain::name::Name;
+use belay::domain::pep::Pep;
+use belay::domain::scope::Scopes;
+use belay::domain::time::{Span, Timestamp};
+use belay::effect::{Page, Settling, Walked, walk};
+
+use crate::support::office::{Office, asked};
+use crate::support::process::Broker;
+use crate::support::world::{Hands, World, store};
+
+const ELSEWHERE: &str = "https://orders.example";
+
+/// What another part of the broker records.
+struct Recorded(Vec<Body>);
+
+impl Decide for Recorded {
+    type Answer = ();
+    const VERB: &'static str = "test.recorded";
+
+    fn decide(&self, _: &mut Context<'_>) -> Result<Decision<()>, Error> {
+        Ok(Decision::new(self.0.clone(), ()))
+    }
+}
+
+/// An enforcement point that has said up to where it knows.
+#[derive(Default)]
+struct Said(Mutex<Option<(u64, Timestamp)>>);
+
+impl Heard for Said {
+    fn heard(&self, _: &Name, seq: u64) -> Option<Timestamp> {
+        self.0.lock().unwrap().filter(|(known, _)| *known >= seq).map(|(_, at)| at)
+    }
+}
+
+impl World {
+    async fn happens(&self, body: Body) {
+        self.submit(&Caller::Broker, Recorded(vec![body])).await.unwrap();
+    }
+
+    async fn point(&self, name: &str, audience: &str, staleness: Span) {
+        let (now, mut entropy) = (self.ledger.now(), Entropy::from_seed(self.ledger.seed()));
+        let name: Name = name.parse().unwrap();
+        let audiences = vec![audience.parse().unwrap()];
+        let id = PepId::mint(now, &mut entropy);
+        let pep = Pep { id, name: name.clone(), audiences, staleness, retired: false, created_at: now };
+        let (id, secret_hash, expires_at) =
+            (JoinId::mint(now, &mut entropy), Digest::of(b"x"), now.plus(Span::minutes(10)));
+        let join = Join { id, kind: Kind::Pep, name, secret_hash, expires_at, used: None };
+        self.happens(Body::PepRegistered { pep, join }).await;
+    }
+
+    async fn lease(&self, grant: &Grant) -> Lease {
+        let now = self.ledger.now();
+        let lease = Lease {
+            id: LeaseId::mint(now, &mut Entropy::from_seed(self.ledger.seed())),
+            grant: grant.id,
+            root: grant.root,
+            agent: grant.agent.clone(),
+            backend: "orders".parse().unwrap(),
+            role: "reader".parse().unwrap(),
+            created_at: now,
+            expires_at: grant.expires_at,
+            status: LeaseStatus::Planned,
+            changed_at: now,
+            trouble: None,
+        };
+        self.happens(Body::LeaseIssued { lease: lease.clone() }).await;
+        lease
+    }
+
+    async fn change(&self, lease: &Lease, status: LeaseStatus, trouble: Option<Trouble>) {
+        let Lease { id, grant, root, agent, .. } = lease.clone();
+        self.happens(Body::LeaseChanged(LeaseChange { id, grant, root, agent, status, trouble })).await;
+    }
+
+    async fn for_audience(
+        &self,
+        caller: &Caller,
+        task: TaskId,
+        audience: &str,
+        limits: &[&str],
+    ) -> Result<Grant, Error> {
+        let command = RequestGrant {
+            task,
+            scopes: Scopes::parse(&["db:read@**"]).unwrap(),
+            audience: Some(audience.parse().unwrap()),
+            ttl: Span::minutes(15),
+            token: false,
+            limits: Limits::parse(limits).unwrap(),
+            narrow: false,
+        };
+        self.submit(caller, command).await.map(|granted| granted.grant)
+    }
+
+    async fn new_token(&self, caller: &Caller, grant: &Grant) -> (TokenId, Timestamp) {
+        match self.submit(caller, IssueToken { grant: grant.id, audience: None }).await.unwrap() {
+            TokenAnswer::New(token) => (token.get().id, token.get().expires_at),
+            TokenAnswer::Again(..) => panic!("it is new"),
+        }
+    }
+
+    async fn cut(&self, target: Target) -> Revoked {
+        let command = Revoke { target, reason: "testing".parse().unwrap(), dry_run: false };
+        self.submit(&Caller::Broker, command).await.unwrap()
+    }
+
+    fn walked(&self, revoked: &Revoked, heard: &dyn Heard) -> Walked {
+        walk(&self.ledger, revoked.cut.clone(), heard, Page::default())
+    }
+}
+
+fn of<'a>(walked: &'a Walked, credential: impl std::fmt::Display) -> &'a Effect {
+    let name = credential.to_string();
+    walked.effects.iter().find(|effect| effect.ended.to_string() == name).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_is_awaited_where_an_enforcement_point_has_not_said_that_it_knows() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    let task = world.task(&planner).await.id;
+    world.point("gate", ELSEWHERE, Span::seconds(5)).await;
+    let ours = world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    let theirs = world.for_audience(&planner, task, ELSEWHERE, &[]).await.unwrap();
+    let nobodys = world.for_audience(&planner, task, "https://nobody.example", &[]).await.unwrap();
+    let mut tokens = Vec::new();
+    for grant in [&ours, &theirs, &nobodys] {
+        tokens.push(world.new_token(&planner, grant).await);
+    }
+    let revoked = world.cut(Target::Task(task)).await;
+    let (said, at) = (Said::default(), revoked.cut.at);
+
+    let walked = world.walked(&revoked, &said);
+    assert_eq!((walked.counts.tasks, walked.counts.total().grants, walked.counts.total().tokens), (1, 3, 3));
+    let state = |walked: &Walked, index: usize| {
+        let effect = of(walked, tokens[index].0);
+        assert_eq!(effect.owner.as_ref().map(ToString::to_string), Some("owner-of-planner".to_owned()));
+        (effect.state, effect.at)
+    };
+    assert_eq!(state(&walked, 0), (EffectState::Enforced, at));
+    let deadline = at.plus(Span::seconds(5)).plus(HOLD);
+    assert_eq!(state(&walked, 1), (EffectState::Pending, deadline));
+    assert!(of(&walked, tokens[1].0).detail.contains("gate"), "the point that is awaited is named");
+    assert_eq!(state(&walked, 2), (EffectState::Expires, tokens[2].1));
+    assert!(!walked.terminal);
+
+    // What it knew before does not do; what it says of this cut does.
+    *said.0.lock().unwrap() = Some((revoked.cut.seq - 1, at));
+    assert_eq!(state(&world.walked(&revoked, &said), 1).0, EffectState::Pending);
+    let heard_at = at.plus(Span::millis(7));
+    *said.0.lock().unwrap() = Some((revoked.cut.seq, heard_at));
+    assert_eq!(state(&world.walked(&revoked, &said), 1), (EffectState::Enforced, heard_at));
+    // Nobody hears anything, and its feed is too old to be believed.
+    world.hands.turn(Span::seconds(5).plus(HOLD));
+    assert_eq!(state(&world.walked(&revoked, &Nobody), 1), (EffectState::Enforced, deadline));
+    assert!(!world.walked(&revoked, &Nobody).terminal, "one can still be honoured until it expires");
+    world.hands.turn(Span::minutes(15));
+    assert!(world.walked(&revoked, &Nobody).terminal);
+}
+
+#[tokio::test]
+async fn a_lease_is_awaited_until_it_is_gone_from_its_target() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    let task = world.task(&planner).await.id;
+    let grant = world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    let lease = world.lease(&grant).await;
+    world.change(&lease, LeaseStatus::Made, None).await;
+    let revoked = world.cut(Target::Grant(grant.id)).await;
+    let state = || {
+        let walked = world.walked(&revoked, &Nobody);
+        (of(&walked, lease.id).state, walked.terminal)
+    };
+    assert_eq!(state(), (EffectState::Pending, false));
+    let trouble = |failed| Some(Trouble { reason: "cannot connect".parse().unwrap(), failed });
+    world.change(&lease, LeaseStatus::Made, trouble(false)).await;
+    assert!(of(&world.walked(&revoked, &Nobody), lease.id).detail.contains("cannot connect"));
+    world.change(&lease, LeaseStatus::Made, trouble(true)).await;
+    assert_eq!(state(), (EffectState::Failed, false));
+    // Its grant and its task are over for long, and it is still there: it is still told of.
+    world.hands.turn(Span::hours(30));
+    world.operator("ana", &[Role::Auditor]).await;
+    assert_eq!(state(), (EffectState::Failed, false));
+    world.change(&lease, LeaseStatus::Ended, None).await;
+    assert_eq!(state(), (EffectState::Enforced, true));
+    world.hands.turn(Span::hours(1));
+    world.operator("bob", &[Role::Auditor]).await;
+    assert!(world.ledger.view(|view| view.grant(grant.id).is_none()), "then nothing is left of either");
+}
+
+/// Whatever becomes of its task and its holder afterwards, a revocation tells the same again, and so does a second one.
+#[tokio::test]
+async fn who_cuts_again_is_told_the_same_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    world.agent("coder").await;
+    let task = world.task(&planner).await.id;
+    let root = world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    let child = world.delegate(&planner, root.id, "coder", &["db:read@a"]).await.unwrap();
+    world.new_token(&planner, &root).await;
+    // What was over before died by something else.
+    let before = world.delegate(&planner, root.id, "coder", &["db:read@b"]).await.unwrap();
+    world.cut(Target::Grant(before.id)).await;
+    let first = world.cut(Target::Grant(root.id)).await;
+    let told = |revoked: &Revoked| {
+        let walked = world.walked(revoked, &Nobody);
+        walked.effects.iter().map(|effect| effect.ended).collect::<Vec<_>>()
+    };
+    let died = told(&first);
+    assert_eq!(died.len(), 3, "{died:?}");
+    assert!(died.iter().all(|ended| ended.to_string() != before.id.to_string()));
+    assert!(!first.again);
+
+    world.submit(&planner, EndTask { id: task, reason: "over".parse().unwrap() }).await.unwrap();
+    world.set_agent("coder", AgentStatus::Retired).await;
+    assert_eq!(told(&first), died, "what ended afterwards had died by then");
+    let second = world.cut(Target::Grant(root.id)).await;
+    assert!(second.again && second.revocation.known);
+    assert_eq!(world.walked(&second, &Nobody).counts.total().grants, 0, "by now its task was over");
+    let below = world.cut(Target::Grant(child.id)).await;
+    assert!(told(&below).is_empty(), "it died by the cut above it");
+}
+
+#[tokio::test]
+async fn a_subject_that_is_cut_ends_the_tasks_that_began_on_its_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    let start = |subject: &str| StartTask {
+        purpose: "testing".parse().unwrap(),
+        subject: Some(subject.parse().unwrap()),
+        ttl: Span::hours(1),
+        envelope: None,
+    };
+    let mut tasks = Vec::new();
+    for subject in ["bob", "bob", "eve"] {
+        tasks.push(world.submit(&planner, start(subject)).await.unwrap().task.id);
+    }
+    let grant = world.grant(&planner, tasks[0], &["db:read@**"]).await.unwrap();
+    let revoked = world.cut(Target::Subject("bob".parse().unwrap())).await;
+    let counts = world.died(&revoked);
+    assert_eq!((counts.tasks, counts.total().grants), (2, 1));
+    assert_eq!(world.state(grant.id), Some("revoked"));
+    for task in &tasks[..2] {
+        let refused = world.grant(&planner, *task, &["db:read@**"]).await.unwrap_err();
+        assert_eq!((refused.reason, refused.field), ("subject_revoked", Some("task")));
+    }
+    world.grant(&planner, tasks[2], &["db:read@**"]).await.unwrap();
+    // On that word given anew, work goes on.
+    world.hands.turn(Span::millis(1));
+    let anew = world.submit(&planner, start("bob")).await.unwrap().task.id;
+    world.grant(&planner, anew, &["db:read@**"]).await.unwrap();
+    assert_eq!(world.died(&revoked).tasks, 2);
+}
+
+#[tokio::test]
+async fn effects_are_told_in_pages_each_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    world.agent("coder").await;
+    let task = world.task(&planner).await.id;
+    let root = world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    for _ in 0..40 {
+        let child = world.delegate(&planner, root.id, "coder", &["db:read@a"]).await.unwrap();
+        world.lease(&child).await;
+    }
+    world.new_token(&planner, &root).await;
+    let revoked = world.cut(Target::Agent("planner".parse().unwrap())).await;
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let walked = walk(&world.ledger, revoked.cut.clone(), &Nobody, Page { after, most: Some(7) });
+        assert_eq!(walked.counts.sum(), 82, "the counts are whole on every page");
+        assert!(walked.effects.len() <= 7);
+        seen.extend(walked.effects.iter().map(|effect| effect.ended));
+        after = walked.effects.last().map(|effect| effect.ended);
+        if !walked.more {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 82);
+    assert!(seen.is_sorted() && seen.windows(2).all(|two| two[0] != two[1]));
+    assert_eq!(seen[0].kind(), "lease", "what is likely to be awaited comes first");
+}
+
+/// However much dies by it, the turn of a revoke is as short, and turns go on while it is counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_turn_of_a_revoke_does_not_grow_with_what_dies() {
+    const MANY: usize = 20_000;
+    let many = std::env::var("BELAY_DESCENDANTS").map_or(MANY, |many| many.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let world = std::sync::Arc::new(World::open(directory.path(), Hands::new()).await);
+    let planner = world.agent("planner").await;
+    world.agent("coder").await;
+    let task = world.task(&planner).await.id;
+    let small = world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    let large = world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    // Recorded as they would be, without asking the policies so often.
+    let one = world.delegate(&planner, large.id, "coder", &["db:read@a"]).await.unwrap();
+    let mut entropy = Entropy::from_seed([9; 32]);
+    for _ in 0..many / 1000 {
+        let now = world.ledger.now();
+        let child = |_| Grant { id: belay::domain::id::GrantId::mint(now, &mut entropy), ..one.clone() };
+        let grants: Vec<_> = (0..1000).map(child).map(|grant| Body::GrantIssued { grant }).collect();
+        world.submit(&Caller::Broker, Recorded(grants)).await.unwrap();
+    }
+    let mut took = Vec::new();
+    for target in [small.id, large.id] {
+        let since = Instant::now();
+        let revoked = world.cut(Target::Grant(target)).await;
+        took.push((since.elapsed(), revoked));
+    }
+    let (walking, at) = (std::sync::Arc::clone(&world), took[1].1.cut.clone());
+    let since = Instant::now();
+    let walk = tokio::task::spawn_blocking(move || walk(&walking.ledger, at, &Nobody, Page::default()));
+    let mut turns = 0;
+    while !walk.is_finished() {
+        world.operator(&format!("o-{turns}"), &[Role::Auditor]).await;
+        turns += 1;
+    }
+    let walked = walk.await.unwrap();
+    println!(
+        "a revoke of 1 in {:?}, of {many} in {:?}; these found in {:?}, {turns} others served meanwhile",
+        took[0].0,
+        took[1].0,
+        since.elapsed()
+    );
+    assert_eq!(walked.counts.total().grants as usize, many + 2);
+    assert_eq!((walked.effects.len(), walked.more), (1000, true));
+    assert!(took[1].0 < took[0].0.max(Duration::from_millis(20)) * 5, "{took:?}");
+    assert!(turns > 0, "turns go on while it is counted");
+}
+
+#[tokio::test]
+async fn an_exposure_is_stated_and_where_it_is_demanded_it_is_met() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    let task = world.task(&planner).await.id;
+    let demand = ["max_exposure=10000"];
+    world.point("quick", ELSEWHERE, Span::seconds(5)).await;
+    world.point("slow", "https://slow.example", Span::seconds(60)).await;
+    let life = |grant: &Grant| grant.expires_at.since(world.ledger.now());
+    let ours = world.for_audience(&planner, task, "https://example.org", &demand).await.unwrap();
+    assert_eq!(life(&ours), Span::minutes(15), "the broker knows at once");
+    let quick = world.for_audience(&planner, task, ELSEWHERE, &demand).await.unwrap();
+    assert_eq!(life(&quick), Span::minutes(15), "whoever answers for it knows in time");
+    for late in ["https://slow.example", "https://nobody.example"] {
+        let late = world.for_audience(&planner, task, late, &demand).await.unwrap();
+        assert_eq!([late.expires_at, late.renewable_until], [world.ledger.now().plus(Span::seconds(10)); 2]);
+    }
+    let stated = |grant: &Grant| world.ledger.view(|view| Exposure::of_token(&view, &grant.audience, grant.expires_at));
+    assert_eq!(stated(&quick).feed, Some(Span::seconds(5).plus(HOLD)));
+    assert_eq!((stated(&ours).feed, stated(&ours).broker), (None, Span::millis(0)));
+
+    // A slower one answers for it since: what is issued from now on lives no longer.
+    world.point("slower", ELSEWHERE, Span::seconds(30)).await;
+    let (_, expires_at) = world.new_token(&planner, &quick).await;
+    assert!(expires_at <= world.ledger.now().plus(Span::seconds(10)));
+    let (_, expires_at) = world.new_token(&planner, &ours).await;
+    assert_eq!(expires_at, ours.expires_at);
+    // A delegation lies under the demand of what it hangs on; and no lease can meet one.
+    world.agent("coder").await;
+    let child = world.delegate(&planner, ours.id, "coder", &["db:read@a"]).await.unwrap();
+    let refused = |grant: &Grant| world.ledger.view(|view| may_lease(&view, grant));
+    assert_eq!(refused(&child).unwrap_err().reason, "exposure");
+    let free = world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    assert!(refused(&free).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_became_of_a_revocation_is_recorded_once_nothing_more_will() {
+    let directory = tempfile::tempdir().unwrap();
+    let office = Office::open(Box::new(store(directory.path())), directory.path()).await;
+    let (planner, ana) = (office.world.agent("planner").await, office.world.operator("ana", &[Role::Responder]).await);
+    let task = office.world.task(&planner).await.id;
+    let settling = tokio::spawn(Settling::of(office.broker.cuts()).run());
+    let grant = office.world.grant(&planner, task, &["db:read@**"]).await.unwrap();
+    office.world.new_token(&planner, &grant).await;
+    let lease = office.world.lease(&grant).await;
+    let revoke = Revoke { target: Target::Grant(grant.id), reason: "leaked".parse().unwrap(), dry_run: false };
+    let id = office.broker.revoke(&asked(&ana), revoke).await.unwrap().revocation.id;
+    let shown = async |caller: &Caller| office.broker.revocation(&asked(caller), id, Page::default()).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let awaited = shown(&ana).await.unwrap();
+    assert!(awaited.record.settled.is_none() && !awaited.came.terminal);
+    assert_eq!(shown(&planner).await.unwrap_err().code, Code::NotFound, "it was not the agent's own");
+
+    office.world.change(&lease, LeaseStatus::Ended, None).await;
+    let patience = Instant::now();
+    while shown(&ana).await.unwrap().record.settled.is_none() {
+        assert!(patience.elapsed() < Duration::from_secs(20), "it is not settled");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let over = shown(&ana).await.unwrap();
+    let enforced = over.came.counts.enforced;
+    assert_eq!((enforced.grants, enforced.tokens, enforced.leases), (1, 1, 1));
+    assert!(over.came.terminal);
+    // Long after its credentials have left memory it is told the same.
+    office.world.hands.turn(Span::hours(3));
+    office.world.operator("late", &[Role::Auditor]).await;
+    let later = shown(&ana).await.unwrap();
+    assert_eq!((later.came.counts.enforced, later.came.effects.len()), (enforced, 0));
+    settling.abort();
+    let unknown = RevocationId::mint(office.world.ledger.now(), &mut Entropy::from_seed([1; 32]));
+    let none = office.broker.revocation(&asked(&ana), unknown, Page::default()).await;
+    assert_eq!(none.unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn the_command_line_waits_shows_and_gets_a_receipt() {
+    let broker = Broker::start();
+    let planner = broker.agent("planner");
+    let run = |arguments: &[&str]| broker.run_as(&planner, arguments).ok();
+    let task = run(&["task", "start", "work"])["task"]["id"].as_str().unwrap().to_owned();
+    let request = ["grant", "request", "--task", &task, "--scope", "db:read@a", "--token"];
+    let granted = run(&request);
+    assert_eq!(granted["exposure"]["broker_ms"], 0);
+    let grant = granted["grant"]["id"].as_str().unwrap();
+    let dry = broker.run(&["revoke", grant, "--reason", "x", "--dry-run"]).ok();
+    let cut = broker.run(&["revoke", grant, "--reason", "leaked", "--wait", "20s"]).ok();
+    assert_eq!((&dry["cut"], &dry["states"]), (&cut["cut"], &cut["states"]));
+    assert_eq!((&cut["terminal"], &cut["cut"]["tokens"]), (&true.into(), &1.into()));
+    assert!(dry["effects"].as_array().unwrap().iter().all(|effect| effect["owner"].is_string()), "{dry}");
+    let id = cut["revocation"]["id"].as_str().unwrap();
+    let shown = broker.run(&["revocation", "show", id, "--wait", "20s"]).ok();
+    assert_eq!((&shown["cut"], &shown["revocation"]), (&cut["cut"], &cut["revocation"]));
+    let first = broker.run(&["revocation", "show", id, "--limit", "1"]).ok();
+    let next = first["next_page"].as_str().unwrap();
+    let second = broker.run(&["revocation", "show", id, "--limit", "1", "--page", next]).ok();
+    assert_ne!(first["effects"][0]["credential"], second["effects"][0]["credential"]);
+
+    // What an audience may check by itself is honoured until it expires: that is awaited, and said with exit 7.
+    let other = run(&[&request[..], &["--audience", ELSEWHERE]].concat());
+    let other = other["grant"]["id"].as_str().unwrap().to_owned();
+    let ran = broker.run(&["revoke", &other, "--reason", "x", "--wait", "1s"]);
+    assert_eq!(ran.code, 7, "{ran:?}");
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((&told["final"], &told["terminal"]), (&true.into(), &false.into()), "it is final all the same");
+
+    let receipt = broker.run(&["revocation", "receipt", id]).ok()["receipt"].as_str().unwrap().to_owned();
+    let token = granted["token"]["token"].as_str().or(granted["token"].as_str()).unwrap().to_owned();
+    let part = |jws: &str, at: usize| -> serde_json::Value {
+        use base64::Engine as _;
+        let part = jws.split('.').nth(at).unwrap();
+        serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    };
+    let (header, claims) = (part(&receipt, 0), part(&receipt, 1));
+    assert_eq!(header["typ"], "belay-revocation+jwt");
+    assert_eq!(header["kid"], part(&token, 0)["kid"], "signed by a key that verifiers know");
+    assert_eq!((&claims["jti"], &claims["reason"], &claims["terminal"]), (&id.into(), &"leaked".into(), &true.into()));
+    assert_eq!((&claims["counts"]["enforced"]["tokens"], &claims["unlisted"]), (&1.into(), &0.into()));
+    let event = broker.run(&["audit", "show", &claims["seq"].to_string()]).ok();
+    assert!(event.to_string().contains(claims["leaf"].as_str().unwrap()), "its leaf is in the log: {event}");
+    // No receipt passes for a token, whoever signed it.
+    broker.run(&["token", "verify", &receipt]).err(3);
+}
