@@ -44,6 +44,9 @@ fn body(rpc: &str) -> Vec<u8> {
         "Grants/Suspend" | "Grants/Resume" => v1::ChangeGrantRequest { id, reason }.encode_to_vec(),
         "Tasks/End" => v1::EndTaskRequest { id: text(TASK), reason }.encode_to_vec(),
         "Keys/Taint" => v1::TaintKeyRequest { kid: text("nokey"), reason }.encode_to_vec(),
+        "Tasks/Suspend" | "Tasks/Resume" => v1::ChangeTaskRequest { id: text(TASK), reason }.encode_to_vec(),
+        "Freezes/Freeze" => v1::FreezeRequest { scope: text("db:*@**"), reason, ..Default::default() }.encode_to_vec(),
+        "Freezes/Thaw" => v1::ThawRequest { id: text("frz_01h455vb4pex5vsknk084sn02q"), reason }.encode_to_vec(),
         "Revocations/Revoke" => v1::RevokeRequest { target: id, reason, dry_run: true }.encode_to_vec(),
         _ => Vec::new(),
     }

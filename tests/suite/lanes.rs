@@ -178,9 +178,9 @@ async fn every_decided_call_is_in_the_log_once_and_soon() {
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
 }
 
-/// Callers ask without pause while the root is cut: who began to ask after the revoke had returned is refused.
+/// Callers ask without pause while the root is cut: who began to ask after the revoke had returned is refused. One node.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn no_call_that_begins_after_a_revoke_is_allowed() {
+async fn after_revoke_returns_no_node_allows_any_descendant() {
     const ROUNDS: usize = 10;
     const AFTER: usize = 1000;
     let directory = tempfile::tempdir().unwrap();

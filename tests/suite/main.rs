@@ -40,6 +40,7 @@ mod chain;
 mod cli;
 mod clock;
 mod commit_errors;
+mod competitors;
 mod connection;
 mod constraint_laws;
 mod constraints;
