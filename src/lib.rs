@@ -69,7 +69,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     // the log's home: one contract, one test suite
     ("store", &["merkle"]),
     // connect, identity, refusals, the feed
-    ("client", &["wire", "verifier"]),
+    ("client", &["wire", "verifier", "format"]),
     // offline check of a credential
     ("verifier", &["format"]),
     // evidence to verified identity: join token, certificate request, mTLS

@@ -14,7 +14,7 @@ use super::load::{Caller, request, run as load};
 use super::{CONNECTIONS, IN_FLIGHT, Load, Window, tokens};
 use belay::client::{Identity, client_config, connect};
 use belay::format::bundle;
-use belay::verifier::Verifier;
+use belay::verifier::Keys;
 use belay::wire::v1;
 
 /// Whom to load, as whom, and what good tokens say.
@@ -35,7 +35,7 @@ pub fn run(setup: &Setup) {
     let identity = Identity::load(&setup.identity).unwrap();
     let callers = runtime.block_on(callers(setup, &identity));
     let jwks = runtime.block_on(get(&setup.http, "/.well-known/jwks.json", &identity));
-    let verifier = Verifier {
+    let verifier = Keys {
         issuer: setup.issuer.parse().unwrap(),
         epoch: setup.epoch.clone(),
         keys: bundle::keys_of(&jwks).unwrap(),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use belay::domain::digest::Digest;
 use belay::domain::time::Timestamp;
-use belay::verifier::Verifier;
+use belay::verifier::Keys;
 
 use super::load::SCOPE;
 
@@ -16,7 +16,7 @@ pub struct Answered {
 }
 
 /// Checks all of them, on two threads, and that no two are the same. Returns how many there were.
-pub fn check(verifier: &Verifier, certificate: &[u8], answered: &[Answered], seen: &mut HashSet<String>) -> usize {
+pub fn check(verifier: &Keys, certificate: &[u8], answered: &[Answered], seen: &mut HashSet<String>) -> usize {
     let thumbprint = Digest::of(certificate);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let now = Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap());
@@ -31,7 +31,7 @@ pub fn check(verifier: &Verifier, certificate: &[u8], answered: &[Answered], see
     answered.len()
 }
 
-fn is_what_was_asked_for(verifier: &Verifier, thumbprint: &Digest, answered: &Answered, now: Timestamp) {
+fn is_what_was_asked_for(verifier: &Keys, thumbprint: &Digest, answered: &Answered, now: Timestamp) {
     let claims = verifier.check(&answered.token, Some(&verifier.issuer), Some(thumbprint), now).unwrap();
     assert_eq!((claims.id.to_string(), claims.grant.to_string()), (answered.id.clone(), answered.grant.clone()));
     assert_eq!(claims.scopes.iter().map(ToString::to_string).collect::<Vec<_>>(), [SCOPE]);

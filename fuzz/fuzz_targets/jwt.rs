@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use belay::domain::time::Timestamp;
 use belay::format::jwt;
-use belay::verifier::Verifier;
+use belay::verifier::Keys;
 use belay_fuzz::{is_fit_to_print, key};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,9 +15,9 @@ use libfuzzer_sys::fuzz_target;
 const SIGNED: &str = include_str!("../seeds/jwt/signed.txt");
 const ISSUED: Timestamp = Timestamp::from_seconds(1_795_000_000);
 
-static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
+static VERIFIER: LazyLock<Keys> = LazyLock::new(|| {
     let issuer = "https://broker.example".parse().expect("an audience");
-    let verifier = Verifier { issuer, epoch: "e1".to_owned(), keys: vec![("k1".to_owned(), key::point())] };
+    let verifier = Keys { issuer, epoch: "e1".to_owned(), keys: vec![("k1".to_owned(), key::point())] };
     verifier.check(SIGNED.trim_end(), None, None, ISSUED).expect("the seed is good: without it nothing is tested");
     verifier
 });

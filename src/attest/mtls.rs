@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::format::spiffe::SpiffeId;
 use crate::format::x509::UnderGrant;
 
-/// The agent or operator that `leaf`, a client certificate (DER) which TLS accepted, names.
+/// The agent, operator or enforcement point that `leaf`, a client certificate (DER) which TLS accepted, names.
 ///
 /// # Errors
 /// `certificate_refused`: it names no party, more than one, or one of another trust domain or kind, a grant
@@ -58,8 +58,8 @@ fn party(certificate: &X509Certificate<'_>, trust_domain: &TrustDomain) -> Resul
         return Err(refused(&format!("`{id}` is of another trust domain than `{trust_domain}`")));
     }
     match id.party() {
-        Some((kind @ (Kind::Agent | Kind::Operator), name)) => Ok((kind, name)),
-        _ => Err(refused(&format!("`{id}` is neither an agent nor an operator"))),
+        Some((kind @ (Kind::Agent | Kind::Operator | Kind::Pep), name)) => Ok((kind, name)),
+        _ => Err(refused(&format!("`{id}` is neither an agent, an operator nor an enforcement point"))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Authorize: decided from live state and recorded within 50 ms; where a limit counts calls, decided in a turn. What
 //! cannot be recorded is refused.
 
-use super::token::possession;
+use super::presenter::{Presented, possession};
 use super::{Asked, Broker, idempotency};
 use crate::domain::decide::{Attempt, Authorize, Caller, Judged, RecordInvocation, Verdict, judge};
 use crate::domain::entropy::Entropy;
@@ -24,19 +24,27 @@ pub struct Authorized {
 }
 
 impl Broker {
-    /// Decides one tool call: under `token`, or without one under the certificate of the caller's connection. Where a
-    /// limit counts it, the same `key` and call are one call; elsewhere a key does nothing.
+    /// Decides one tool call: under the token that was shown, or without one under the certificate of the caller's
+    /// connection, or the one that an enforcement point saw. Where a limit counts it, the same `key` and call are one
+    /// call; elsewhere a key does nothing.
     ///
     /// # Errors
     /// The key is malformed or was used for another call, or the caller was cut just now. All else is a verdict.
-    pub async fn authorize(&self, asked: &Asked, token: &str, call: Call, key: &str) -> Result<Authorized, Error> {
+    pub async fn authorize<'a>(
+        &self,
+        asked: &Asked,
+        shown: impl Into<Presented<'a>>,
+        call: Call,
+        key: &str,
+    ) -> Result<Authorized, Error> {
+        let shown = shown.into();
         // Whatever becomes of it, a key that is none is told.
         idempotency::<Authorize>(key, &[])?;
         let now = self.ledger.now();
         let seed = self.ledger.seed();
         let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
-        let proven = possession(asked).is_some();
-        let credential = match self.presented(asked, token, now) {
+        let proven = possession(asked, &shown).is_some();
+        let credential = match self.presented(asked, &shown, now) {
             Ok(credential) => credential,
             Err(error) => {
                 let verdict = Verdict::deny(error.reason, error.message);
@@ -108,7 +116,8 @@ impl Broker {
     }
 
     /// The one credential that a call is made under, its signature, times and binding checked.
-    fn presented(&self, asked: &Asked, token: &str, now: Timestamp) -> Result<Credential, Error> {
+    fn presented(&self, asked: &Asked, shown: &Presented<'_>, now: Timestamp) -> Result<Credential, Error> {
+        let token = shown.token;
         match &asked.caller {
             // The handshake proved its key, and the access table that it may be presented.
             Caller::Holder(presenter) if token.is_empty() => Ok(Credential::Certificate(presenter.certificate)),
@@ -116,11 +125,12 @@ impl Broker {
                 let why = "the certificate of this connection is a credential itself; leave the token out";
                 Err(Error::denied("one_credential", why))
             }
+            Caller::Pep(_) if token.is_empty() => self.seen(asked, shown, now),
             _ if token.is_empty() => {
                 let why = "an identity is no credential; add a token, or call with a certificate under a grant";
                 Err(Error::denied("no_credential", why))
             }
-            _ => self.verify(asked, token, now).map(Credential::Token),
+            _ => self.verify(asked, shown, now).map(Credential::Token),
         }
     }
 }

@@ -7,8 +7,7 @@ use base64::Engine as _;
 
 use super::bodies::Readers;
 use super::keys::Keeper;
-use super::signed::Signed;
-use super::{Asked, Broker};
+use super::{Asked, Broker, token};
 use crate::cedar::Set;
 use crate::domain::decide::{AddKey, ApplyPolicy, Begin, Decide};
 use crate::domain::digest::Digest;
@@ -19,10 +18,12 @@ use crate::domain::name::{Audience, TrustDomain};
 use crate::effect::Cuts;
 use crate::effect::Targets;
 use crate::effect::crl::RevocationLists;
+use crate::effect::feed::Hub;
 use crate::effect::status::StatusLists;
 use crate::ledger::{Clock, Ledger, Request, Seeds};
 use crate::sign::{MasterKey, Vault};
 use crate::store::Store;
+use crate::verifier::Seen;
 
 /// What a broker stands on.
 pub struct Foundation {
@@ -72,9 +73,10 @@ impl Broker {
         let keys = Keeper::open(Arc::clone(&master), &ledger, &origin)?;
         let targets = Arc::new(Targets::new(Arc::clone(&ledger), Vault::new(master, origin.clone()), &origin));
         let (crls, statuses) = (RevocationLists::new(Arc::clone(&ledger)), StatusLists::new(Arc::clone(&ledger)));
-        let cuts = Arc::new(Cuts::of(&ledger));
-        let signed = Signed::default();
-        Ok(Self { ledger, cuts, keys, signed, targets, crls, statuses, origin, address: address.into() })
+        let feed = Hub::new(Arc::clone(&ledger), origin.clone());
+        let cuts = Arc::new(Cuts::of(&ledger, Arc::<Hub>::clone(&feed)));
+        let signed = Seen::new(token::SEEN);
+        Ok(Self { ledger, cuts, keys, signed, feed, targets, crls, statuses, origin, address: address.into() })
     }
 }
 

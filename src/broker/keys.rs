@@ -13,7 +13,7 @@ use crate::domain::key::{Key, Phase, Purpose};
 use crate::domain::name::Line;
 use crate::ledger::Ledger;
 use crate::sign::{KeyRing, MasterKey};
-use crate::verifier::Verifier;
+use crate::verifier::Keys as TokenKeys;
 
 /// How long a rotation waits for the listeners: they need one certificate, and what is decided does not hang on them.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// What signs and what checks, as of one moment of the log.
 pub(super) struct Keys {
     pub ring: KeyRing,
-    pub verifier: Verifier,
+    pub verifier: TokenKeys,
     /// The authorities (DER) under which a client certificate may stand.
     pub roots: Vec<Vec<u8>>,
     /// Grows with every change.
@@ -179,7 +179,7 @@ fn load(
     let keys: Vec<Key> = ledger.view(|view| phases.iter().filter_map(|(kid, _)| view.key(kid).cloned()).collect());
     let sealed = keys.iter().map(|key| ledger.blob(key.sealed)).collect::<Result<Vec<_>, _>>()?;
     let tokens = keys.iter().filter(|key| key.purpose == Purpose::Token);
-    let verifier = Verifier {
+    let verifier = TokenKeys {
         issuer: origin.issuer.clone(),
         epoch: origin.epoch.clone(),
         keys: tokens.map(|key| (key.kid.clone(), key.public.clone())).collect(),

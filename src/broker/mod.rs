@@ -13,10 +13,10 @@ mod keys;
 mod lease;
 mod live;
 mod policy;
+mod presenter;
 mod published;
 mod radius;
 mod read;
-mod signed;
 mod token;
 mod trust;
 mod why;
@@ -33,6 +33,7 @@ pub use identity::{Issued, OwnIdentity};
 pub use lease::{Checked as CheckedBackend, Leased};
 pub use live::Live;
 pub use policy::{PoliciesInForce, PolicyFiles};
+pub use presenter::Presented;
 pub use radius::Surveyed;
 pub use read::{EventFilter, Found};
 pub use token::{Checked, SignedToken};
@@ -46,13 +47,17 @@ use crate::domain::error::Error;
 use crate::domain::event::{Idempotency, Origin};
 use crate::effect::Cuts;
 use crate::effect::Targets;
+use crate::effect::feed::Hub;
 use crate::ledger::{Ledger, Request};
+use crate::verifier::Seen;
 
 /// The broker: everything below the edge, joined.
 pub struct Broker {
     ledger: Arc<Ledger>,
     keys: keys::Keeper,
-    signed: signed::Signed,
+    /// Tokens whose signature was found good.
+    signed: Seen<token::Signed>,
+    feed: Arc<Hub>,
     crls: crate::effect::crl::RevocationLists,
     statuses: crate::effect::status::StatusLists,
     targets: Arc<Targets>,
@@ -141,6 +146,11 @@ impl Broker {
     /// The systems in which secrets are leased.
     pub fn targets(&self) -> &Arc<Targets> {
         &self.targets
+    }
+
+    /// What enforcement points are told.
+    pub fn feed(&self) -> &Arc<Hub> {
+        &self.feed
     }
 
     /// Trust domain, issuer and epoch.

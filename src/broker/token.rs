@@ -1,17 +1,32 @@
 //! Tokens: signed after they are recorded, checked against live state.
 
-use super::signed::Found;
+use super::presenter::{Presented, possession};
 use super::{Asked, Broker};
-use crate::domain::decide::{Caller, TokenAnswer, judge};
+use crate::domain::decide::{TokenAnswer, judge};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::{Credential, Token};
 use crate::domain::id::TokenId;
+use crate::domain::name::Audience;
 use crate::domain::prepared::Prepared;
 use crate::domain::time::Timestamp;
 use crate::format::jwt::{self, Claims};
 use crate::ledger::Point;
 use crate::verifier::Bounds;
+
+/// Tokens whose signature is remembered, in each of two halves; both hold some 3 MB when full.
+pub(super) const SEEN: usize = 8192;
+
+/// A token whose signature was good.
+#[derive(Debug)]
+pub(super) struct Signed {
+    /// The key.
+    kid: String,
+    /// For whom it is.
+    audience: Audience,
+    /// What to ask of it each time.
+    bounds: Bounds,
+}
 
 /// A signed token, a secret.
 pub struct SignedToken {
@@ -58,12 +73,11 @@ impl Broker {
         Ok(SignedToken { id, token, expires_at })
     }
 
-    /// Checks a token: signature, times, binding to the caller's connection, and whether its chain is live.
-    pub fn check(&self, asked: &Asked, token: &str) -> Checked {
-        let now = self.ledger.now();
-        let proven = possession(asked);
-        let presented = proven.as_ref();
-        match self.keys.current().verifier.check(token, None, presented, now) {
+    /// Checks a token: signature, times, who holds it, and whether its chain is live.
+    pub fn check<'a>(&self, asked: &Asked, shown: impl Into<Presented<'a>>) -> Checked {
+        let (shown, now) = (shown.into(), self.ledger.now());
+        let presented = possession(asked, &shown);
+        match self.read(asked, &shown, presented.as_ref(), now) {
             Err(error) => Checked { refusal: Some((error.reason, error.message)), claims: None, proven: false },
             Ok(claims) => {
                 let verdict = self.ledger.view(|view| judge(&view, now, Credential::Token(claims.id), None));
@@ -77,29 +91,36 @@ impl Broker {
         }
     }
 
+    fn read(
+        &self,
+        asked: &Asked,
+        shown: &Presented<'_>,
+        presented: Option<&Digest>,
+        now: Timestamp,
+    ) -> Result<Claims, Error> {
+        let claims = self.keys.current().verifier.read(shown.token)?;
+        self.is_for(asked, &claims.audience)?;
+        Bounds::of(&claims).hold(presented, now)?;
+        self.is_presentable(shown, now)?;
+        Ok(claims)
+    }
+
     /// The token's id, if it is ours, in time and in its holder's hands. Its signature is checked once.
-    pub(super) fn verify(&self, asked: &Asked, token: &str, now: Timestamp) -> Result<TokenId, Error> {
-        let text = Digest::of(token.as_bytes());
+    pub(super) fn verify(&self, asked: &Asked, shown: &Presented<'_>, now: Timestamp) -> Result<TokenId, Error> {
+        let text = Digest::of(shown.token.as_bytes());
         let keys = self.keys.current();
         let known = self.signed.find(&text).filter(|known| keys.verifier.knows(&known.kid));
         let signed = match known {
             Some(known) => known,
             None => {
-                let claims = keys.verifier.read(token)?;
-                self.signed.put(text, Found { bounds: Bounds::of(&claims), kid: claims.kid })
+                let claims = keys.verifier.read(shown.token)?;
+                let (bounds, audience) = (Bounds::of(&claims), claims.audience);
+                self.signed.put(text, Signed { bounds, audience, kid: claims.kid })
             }
         };
-        signed.bounds.hold(possession(asked).as_ref(), now)?;
+        self.is_for(asked, &signed.audience)?;
+        signed.bounds.hold(possession(asked, shown).as_ref(), now)?;
+        self.is_presentable(shown, now)?;
         Ok(signed.bounds.id)
-    }
-}
-
-/// An agent proves possession by its own connection. An operator proves nothing, and is told so.
-pub(super) fn possession(asked: &Asked) -> Option<Digest> {
-    match &asked.caller {
-        Caller::Agent(presenter) | Caller::Holder(presenter) => Some(presenter.thumbprint),
-        Caller::Operator(_) | Caller::Broker => None,
-        // No token is bound to an enforcement point's own certificate; nor to nobody's, if nobody could ask here.
-        Caller::Pep(_) | Caller::Stranger => Some(Digest([0; 32])),
     }
 }

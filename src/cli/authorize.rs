@@ -1,10 +1,13 @@
 //! `belay authorize`: one tool call, decided now. Exit 0 allows, 3 denies, 4 waits.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::connect::{Global, answer};
 use super::output::{Answer, Outcome, given, pairs, sparse};
+use super::pep::presented;
 use super::secret::Secret;
 use super::weights;
 use crate::domain::error::Error;
@@ -32,6 +35,9 @@ pub struct Command {
     /// Where it goes: a URL, or a host with or without a port
     #[arg(long)]
     destination: Option<String>,
+    /// The certificate that came with the call, in PEM: only an enforcement point says so
+    #[arg(long, value_name = "FILE")]
+    presenter: Option<PathBuf>,
     /// Your own name for this call: a retry under it is counted once where a limit counts calls
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -56,6 +62,7 @@ impl Command {
             resource: self.resource,
             args,
             destination: self.destination.unwrap_or_default(),
+            presenter: presented(self.presenter)?,
             idempotency_key: self.idempotency_key.unwrap_or_default(),
         };
         let verdict = answer(decisions.authorize(call).await)?;

@@ -1,4 +1,4 @@
-//! Enrolment and renewal, the same for agents and operators. The key is made here and never leaves.
+//! Enrolment and renewal, the same for agents, operators and enforcement points. The key is made here and never leaves.
 //!
 //! The key is on disk before the join token is spent: if the answer is lost, running the same command
 //! again presents the same token with the same key, and gets the same certificate.
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::connect::{Global, answer};
 use super::output::{Answer, failed, pairs, sparse};
 use super::secret::Secret;
-use super::{agent, operator};
+use super::{agent, operator, pep};
 use crate::client::identity::{request, request_with};
 use crate::client::{Identity, Refusal, client_config, connect, joining_config};
 use crate::domain::agent::Kind;
@@ -37,7 +37,7 @@ pub struct Enroll {
 }
 
 impl Enroll {
-    /// Does it, for an agent or an operator: a token for the other is refused before it is spent.
+    /// Does it, for a party of this kind: a token for another is refused before it is spent.
     pub async fn run(self, global: &Global, kind: Kind) -> Answer {
         let join_token = self.join_token.read()?;
         let join: JoinToken = join_token.parse()?;
@@ -143,6 +143,7 @@ fn document(enrolled: &EnrollResponse) -> Value {
     sparse(json!({
         "agent": enrolled.agent.as_ref().map(agent::document),
         "operator": enrolled.operator.as_ref().map(operator::document),
+        "pep": enrolled.pep.as_ref().map(pep::document),
         "spiffe_id": enrolled.spiffe_id,
         "expires_at": enrolled.expires_at,
     }))

@@ -24,6 +24,7 @@ mod keys;
 mod lease;
 mod man;
 mod operator;
+mod pep;
 mod policy;
 mod progress;
 mod radius;
@@ -105,6 +106,9 @@ enum Command {
     /// Add, enroll and remove operators
     #[command(subcommand)]
     Operator(operator::Command),
+    /// Register, enroll and retire enforcement points
+    #[command(subcommand)]
+    Pep(pep::Command),
     /// Start and end tasks
     #[command(subcommand)]
     Task(task::Command),
@@ -211,6 +215,7 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Status => wait(status::run(global)),
         Command::Agent(agent) => wait(agent.run(global)),
         Command::Operator(operator) => wait(operator.run(global)),
+        Command::Pep(pep) => wait(pep.run(global)),
         Command::Task(task) => wait(task.run(global)),
         Command::Grant(grant) => wait(grant.run(global)),
         Command::Approval(approval) => wait(approval.run(global)),

@@ -1,5 +1,7 @@
 //! `belay token`: issued for a grant, checked by the broker, or only read.
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::connect::{Global, answer};
 use super::output::{Answer, Outcome, given, note, pairs, parsed, sparse};
+use super::pep::presented;
 use super::secret::Secret;
 use super::weights;
 use crate::client::Refusal;
@@ -26,6 +29,9 @@ pub enum Command {
         /// The token, `@FILE`, or `-` for stdin
         #[arg(value_name = "TOKEN|@FILE|-")]
         token: Secret,
+        /// The certificate that came with it, in PEM: only an enforcement point says so
+        #[arg(long, value_name = "FILE")]
+        presenter: Option<PathBuf>,
     },
     /// Read a token here, without checking anything
     #[command(after_help = "Example:\n  belay token inspect @token.txt")]
@@ -59,10 +65,11 @@ impl Command {
                 let token = answer(tokens.issue(issue.message()).await)?;
                 global.printer().print(&document(&token), || token.token.clone())
             }
-            Self::Verify { token } => {
+            Self::Verify { token, presenter } => {
                 let token = token.read()?;
+                let presenter = presented(presenter)?;
                 let mut tokens = TokensClient::new(global.channel().await?);
-                verified(global, &answer(tokens.verify(VerifyTokenRequest { token }).await)?)
+                verified(global, &answer(tokens.verify(VerifyTokenRequest { token, presenter }).await)?)
             }
             Self::Inspect { token } => inspected(global, &token.read()?),
         }

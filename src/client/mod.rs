@@ -3,6 +3,7 @@
 //! A channel connects again by itself when its connection is lost. Every failure is a [`Refusal`],
 //! whether the broker sent it or it arose on the way. The system clock and trust store are not used.
 
+pub mod feed;
 #[cfg(test)]
 mod foreign;
 pub mod identity;
@@ -27,6 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::domain::error::{Code, Error};
 pub use identity::Identity;
+pub use pem::leaf_of;
 pub use refusal::Refusal;
 pub use tls::{client_config, joining_config};
 

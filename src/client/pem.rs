@@ -1,8 +1,12 @@
 //! What a PEM file holds (RFC 7468), told in words when it is not what was expected. Never any of its content.
 
+use std::path::Path;
+
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::domain::error::Error;
 
 const CUT_OFF: &str = "its certificate is cut off";
 
@@ -22,6 +26,17 @@ pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
         true => Ok(found),
         false => Err("its certificate is damaged: not X.509 between the marks".to_owned()),
     }
+}
+
+/// The first certificate (DER) of a PEM file: its holder's, whatever stands behind it.
+///
+/// # Errors
+/// It cannot be read, or holds something else.
+pub fn leaf_of(path: &Path) -> Result<Vec<u8>, Error> {
+    let wrong = |why: String| Error::malformed("presenter", &path.to_string_lossy(), &why);
+    let text = std::fs::read(path).map_err(|error| wrong(format!("cannot read it: {error}")))?;
+    let found = certificates(&text).map_err(wrong)?;
+    Ok(found.first().map(|der| der.to_vec()).unwrap_or_default())
 }
 
 /// The private key of a file.

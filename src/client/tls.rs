@@ -76,7 +76,8 @@ pub(super) fn cause(error: &rustls::Error) -> String {
             "it refused our certificate as not made for a client".into()
         }
         rustls::Error::AlertReceived(Alert::CertificateRevoked) => {
-            "it refused our certificate as revoked: what it was for is over; enroll again, or ask for a new grant".into()
+            "it refused our certificate as revoked: what it was for is over; enroll again, or ask for a new grant"
+                .into()
         }
         rustls::Error::AlertReceived(Alert::AccessDenied) => {
             "it refused our certificate as not of its ledger: enroll again".into()

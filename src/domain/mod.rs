@@ -22,6 +22,7 @@ pub mod entropy;
 pub mod error;
 pub mod event;
 pub mod exposure;
+pub mod feed;
 #[cfg(feature = "broker")]
 pub mod fold;
 pub mod freeze;

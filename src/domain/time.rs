@@ -83,6 +83,17 @@ impl std::fmt::Display for Timestamp {
     }
 }
 
+impl std::str::FromStr for Timestamp {
+    type Err = Error;
+
+    /// RFC 3339.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let time = text.parse::<jiff::Timestamp>();
+        let time = time.map_err(|_| Error::malformed("at", text, "expected a moment such as 2026-11-22T17:00:00Z"))?;
+        Ok(Self(time.as_millisecond()))
+    }
+}
+
 impl Serialize for Timestamp {
     /// For people RFC 3339, for machines the milliseconds.
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

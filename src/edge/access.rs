@@ -82,7 +82,8 @@ pub const ACCESS: &[Row] = {
     use Agents::{Active, Any, No};
     use Operators::{Decided, With};
     use Right::{
-        Ask, ManageAgents, ManageBackends, ManageCatalog, ManageKeys, ManageOperators, ManagePolicy, Read, ReadAudit,
+        Ask, ManageAgents, ManageBackends, ManageCatalog, ManageKeys, ManageOperators, ManagePeps, ManagePolicy, Read,
+        ReadAudit,
     };
     &[
         open("/belay.v1.Identity/Enroll"),
@@ -98,6 +99,11 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Operators/Invite", No, With(ManageOperators)),
         row("/belay.v1.Operators/List", No, With(Read)),
         row("/belay.v1.Operators/Remove", No, With(ManageOperators)),
+        row("/belay.v1.Peps/Register", No, With(ManagePeps)),
+        row("/belay.v1.Peps/Invite", No, With(ManagePeps)),
+        row("/belay.v1.Peps/List", No, With(Read)),
+        row("/belay.v1.Peps/Retire", No, With(ManagePeps)),
+        to_peps(row("/belay.v1.Feed/Subscribe", No, Operators::No)),
         row("/belay.v1.Tasks/Start", Active, Operators::No),
         row("/belay.v1.Tasks/End", Any, Decided),
         row("/belay.v1.Tasks/List", Active, With(Read)),
@@ -112,7 +118,7 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Grants/Suspend", No, Decided),
         row("/belay.v1.Grants/Resume", No, Decided),
         row("/belay.v1.Tokens/Issue", Active, Operators::No),
-        row("/belay.v1.Tokens/Verify", Active, With(Ask)),
+        to_peps(row("/belay.v1.Tokens/Verify", Active, With(Ask))),
         row("/belay.v1.Certificates/Issue", Active, Operators::No),
         row("/belay.v1.Backends/Add", No, With(ManageBackends)),
         row("/belay.v1.Backends/Check", No, With(ManageBackends)),
@@ -120,7 +126,7 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Backends/Remove", No, With(ManageBackends)),
         row("/belay.v1.Leases/Issue", Active, Operators::No),
         row("/belay.v1.Leases/List", Active, With(Read)),
-        to_holders(row("/belay.v1.Decisions/Authorize", Active, With(Ask))),
+        to_peps(to_holders(row("/belay.v1.Decisions/Authorize", Active, With(Ask)))),
         row("/belay.v1.Catalogs/Apply", No, With(ManageCatalog)),
         row("/belay.v1.Catalogs/Show", No, With(Read)),
         row("/belay.v1.Policies/Apply", No, With(ManagePolicy)),

@@ -23,7 +23,8 @@ impl Identity for Edge {
             "" => None,
             "agent" => Some(Kind::Agent),
             "operator" => Some(Kind::Operator),
-            kind => return Err(Error::malformed("kind", kind, "expected agent or operator").into()),
+            "pep" => Some(Kind::Pep),
+            kind => return Err(Error::malformed("kind", kind, "expected agent, operator or pep").into()),
         };
         let key = csr::prove(&body.csr)?;
         let issued = self.0.enroll(&asked, &token, wanted, &key.spki, |id| key.may_have(id)).await?;
@@ -139,6 +140,7 @@ impl Edge {
             expires_at: identity.not_after.to_string(),
             agent: if identity.kind == Kind::Agent { self.agent(&identity.name).ok() } else { None },
             operator: operator.filter(|_| identity.kind == Kind::Operator),
+            pep: if identity.kind == Kind::Pep { self.pep(&identity.name).ok() } else { None },
         }
     }
 }

@@ -120,6 +120,8 @@ impl Scrape {
         measure::PROCESS_START.set(broker.ledger().wall().seconds(), &[]);
         measure::BUILD_INFO.set(1, &[env!("CARGO_PKG_VERSION")]);
         [measure::RPCS_RUNNING, measure::DECISION_SECONDS, measure::REVOKE_SECONDS].iter().for_each(|m| m.begin(&[]));
+        ["snapshot", "resumed"].iter().for_each(|how| measure::FEED_BEGUN.begin(&[how]));
+        ["lagged", "unread"].iter().for_each(|why| measure::FEED_DROPPED.begin(&[why]));
         [["allow", "in_scope"], ["deny", "out_of_scope"], ["deny", "not_recorded"]]
             .iter()
             .for_each(|l| measure::DECISIONS.begin(l));
@@ -148,6 +150,7 @@ impl Scrape {
             }
         }
         self.broker.ledger().observe();
+        self.broker.feed().observe();
         keys(&self.broker);
         measure::observe_process(&self.data);
         let text: Arc<str> = self.exporter.render().into();

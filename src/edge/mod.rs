@@ -9,6 +9,7 @@ mod certificates;
 mod convert;
 mod drain;
 pub mod fault;
+mod feed;
 mod freezes;
 mod grants;
 mod http;
@@ -18,6 +19,7 @@ mod leases;
 mod lists;
 mod metrics;
 mod operators;
+mod peps;
 mod policies;
 mod radius;
 mod revocations;
@@ -108,6 +110,8 @@ pub fn routes(
             .add_service(policies),
         v1::agents_server::AgentsServer<Edge>,
         v1::operators_server::OperatorsServer<Edge>,
+        v1::peps_server::PepsServer<Edge>,
+        v1::feed_server::FeedServer<Edge>,
         v1::tasks_server::TasksServer<Edge>,
         v1::grants_server::GrantsServer<Edge>,
         v1::tokens_server::TokensServer<Edge>,

@@ -5,8 +5,10 @@ use tonic::{Request, Response, Status};
 
 use super::convert::audience;
 use super::{Edge, metrics, open, weights};
-use crate::broker::{SignedToken, idempotency};
-use crate::domain::decide::IssueToken;
+use crate::attest::mtls;
+use crate::broker::{Asked, Presented, SignedToken, idempotency};
+use crate::domain::MAX_CERTIFICATE;
+use crate::domain::decide::{Caller, IssueToken, Presenter};
 use crate::domain::error::Error;
 use crate::domain::exposure::Exposure;
 use crate::domain::name::Audience;
@@ -35,7 +37,8 @@ impl Tokens for Edge {
         request: Request<v1::VerifyTokenRequest>,
     ) -> Result<Response<v1::VerifyTokenResponse>, Status> {
         let (asked, body) = open(request)?;
-        let checked = self.0.check(&asked, &body.token);
+        let presenter = self.asserted(&asked, &body.presenter)?;
+        let checked = self.0.check(&asked, Presented { token: &body.token, presenter });
         let active = checked.refusal.is_none();
         let (reason, message) = checked.refusal.unwrap_or_default();
         Ok(Response::new(v1::VerifyTokenResponse {
@@ -57,7 +60,9 @@ impl Decisions for Edge {
         let (asked, body) = open(request)?;
         let call = call(&body)?;
         let since = Stopwatch::start();
-        let authorized = self.0.authorize(&asked, &body.token, call, &body.idempotency_key).await?;
+        let presenter = self.asserted(&asked, &body.presenter)?;
+        let shown = Presented { token: &body.token, presenter };
+        let authorized = self.0.authorize(&asked, shown, call, &body.idempotency_key).await?;
         metrics::decided(&authorized, since);
         let verdict = authorized.verdict;
         let reason = |reason: crate::domain::decide::Reason| v1::Reason {
@@ -72,6 +77,26 @@ impl Decisions for Edge {
             possession: possession(authorized.proven),
             policy: (verdict.decided.version > 0).then(|| weights::decided(&verdict.decided)),
         }))
+    }
+}
+
+impl Edge {
+    /// The certificate that an enforcement point says it saw; none if it says none.
+    fn asserted(&self, asked: &Asked, presenter: &[u8]) -> Result<Option<Presenter>, Error> {
+        if presenter.is_empty() {
+            return Ok(None);
+        }
+        if !matches!(asked.caller, Caller::Pep(_)) {
+            let message = "only an enforcement point says whose certificate it saw; leave the presenter out";
+            return Err(Error::denied("presenter_asserted", message).on("presenter"));
+        }
+        let wrong = |why: &str| Error::malformed("presenter", "…", why);
+        if presenter.len() > MAX_CERTIFICATE {
+            return Err(wrong("it is longer than any certificate of this broker"));
+        }
+        let (_, presenter) =
+            mtls::present(presenter, &self.0.origin().trust_domain).map_err(|error| wrong(&error.message))?;
+        Ok(Some(presenter))
     }
 }
 

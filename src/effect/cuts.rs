@@ -1,11 +1,11 @@
 //! What came of a cut, found outside the turn: a walk in small steps, so that nobody who decides waits for it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::domain::effect::{Counts, Cutting, Dead, Effect, EffectState, Ended, Heard, Nobody, Walk};
+use crate::domain::effect::{Counts, Cutting, Dead, Effect, EffectState, Ended, Heard, Walk};
 use crate::domain::error::{Code, Error};
 use crate::domain::time::Timestamp;
 use crate::ledger::Ledger;
@@ -44,20 +44,14 @@ pub struct Walked {
 /// Where cuts are followed from: the state, and who has heard.
 pub struct Cuts {
     ledger: Arc<Ledger>,
-    heard: RwLock<Arc<dyn Heard>>,
+    heard: Arc<dyn Heard>,
     turnstile: Semaphore,
 }
 
 impl Cuts {
-    /// Over this ledger; nobody follows the feed yet.
-    pub fn of(ledger: &Arc<Ledger>) -> Self {
-        let heard: Arc<dyn Heard> = Arc::new(Nobody);
-        Self { ledger: Arc::clone(ledger), heard: RwLock::new(heard), turnstile: Semaphore::new(WALKS) }
-    }
-
-    /// Asks these who has heard, from now on.
-    pub fn hear(&self, heard: Arc<dyn Heard>) {
-        *self.heard.write().unwrap_or_else(PoisonError::into_inner) = heard;
+    /// Over this ledger; these are asked who has heard.
+    pub fn of(ledger: &Arc<Ledger>, heard: Arc<dyn Heard>) -> Self {
+        Self { ledger: Arc::clone(ledger), heard, turnstile: Semaphore::new(WALKS) }
     }
 
     /// The ledger.
@@ -72,7 +66,7 @@ impl Cuts {
     pub async fn walk(&self, cut: Cutting, page: Page) -> Result<Walked, Error> {
         let failed = || Error::new(Code::Internal, "panicked", "what came of it could not be found; report it");
         let _turn = self.turnstile.acquire().await.map_err(|_| failed())?;
-        let heard = Arc::clone(&self.heard.read().unwrap_or_else(PoisonError::into_inner));
+        let heard = Arc::clone(&self.heard);
         let ledger = Arc::clone(&self.ledger);
         tokio::task::spawn_blocking(move || walk(&ledger, cut, &*heard, page)).await.map_err(|_| failed())
     }

@@ -5,6 +5,7 @@
 
 pub mod crl;
 mod cuts;
+pub mod feed;
 mod follow;
 pub mod lease;
 mod settle;

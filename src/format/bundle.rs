@@ -59,7 +59,7 @@ fn ec(point: &[u8]) -> Value {
     json!({ "kty": "EC", "crv": "P-256", "x": half(1..33), "y": half(33..POINT) })
 }
 
-/// The token keys in a JWKS: key ids and uncompressed P-256 points, ready for [`crate::verifier::Verifier`].
+/// The token keys in a JWKS: key ids and uncompressed P-256 points, ready for [`crate::verifier::Keys`].
 ///
 /// Keys for other uses are passed over. That a point lies on the curve is found at the first signature.
 ///

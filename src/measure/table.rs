@@ -54,6 +54,11 @@ table! {
     LIVE = "belay_live" Kind::Gauge, ["kind"], "What may be used now; counted at most every 10 s.";
     RECORDS = "belay_memory_records" Kind::Gauge, ["kind"], "Records in memory, those that were over lately included.";
 
+    FEED_SUBSCRIBERS = "belay_feed_subscribers" Kind::Gauge, [], "Subscriptions to the feed that are being read.";
+    FEED_BEGUN = "belay_feed_begun_total" Kind::Counter, ["how"], "Subscriptions begun, with the whole state or where they were.";
+    FEED_DROPPED = "belay_feed_dropped_total" Kind::Counter, ["why"], "Subscriptions that did not keep up.";
+    FEED_LAG = "belay_feed_lag_entries" Kind::Gauge, [], "Entries of the log that the feed has not looked at yet.";
+
     KEYS = "belay_keys" Kind::Gauge, ["purpose"], "Keys that are accepted, whether or not they sign now.";
     KEY_CREATED = "belay_key_created_timestamp_seconds" Kind::Gauge, ["purpose"], "When the key that signs was made.";
     AUTHORITY_END = "belay_authority_end_timestamp_seconds" Kind::Gauge, [], "When the first of the authorities that sign ends.";

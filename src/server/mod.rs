@@ -138,7 +138,9 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let clients = clients::Clients::following(move || roots.roots(), move |leaf| admitting.admits(leaf))?;
     let stop = watch::Sender::new(false);
     let time = Arc::new(tls::LedgerTime(Arc::clone(broker.ledger())));
-    let grpc = Listener::new(grpc, tls::grpc_for(Arc::clone(&identity), clients, time)?)?.named("grpc").behind(Arc::clone(&doors));
+    let grpc = Listener::new(grpc, tls::grpc_for(Arc::clone(&identity), clients, time)?)?
+        .named("grpc")
+        .behind(Arc::clone(&doors));
     let http = Listener::new(http, tls::https(Arc::<PageIdentity>::clone(&pages))?)?.named("https");
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
@@ -167,6 +169,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let upkeep = task::spawn(upkeep.run());
     let leases = Engine::new(Arc::clone(broker.ledger()), Arc::clone(broker.targets()));
     let leases = task::spawn(leases.run());
+    let feed = task::spawn(Arc::clone(broker.feed()).run());
     let tidy = task::spawn(metrics::tidy(exporter));
     let settling = task::spawn(Settling::of(broker.cuts()).run());
     let doors = task::spawn(doors.run());
@@ -185,6 +188,7 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     leases.abort();
     settling.abort();
     doors.abort();
+    feed.abort();
     let patience = running.borrow().drain;
     finish(listeners, &drain, patience).await;
     let ledger = Arc::clone(broker.ledger());

@@ -1,6 +1,7 @@
 //! Generated protobuf, and its conversions to and from the domain.
 
 mod codec;
+pub mod feed;
 mod log;
 mod secret;
 

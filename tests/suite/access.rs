@@ -100,17 +100,27 @@ async fn every_rpc_is_in_the_access_table() {
     let certificate = broker.home.join("certificate");
     holder.certified(&grant, &certificate).await;
     callers.push(("holder", broker.channel_as(&certificate).await.unwrap()));
+    for name in ["pep", "retired-pep"] {
+        let directory = broker.pep(name, &["https://orders.example"]).await;
+        callers.push((name, broker.channel_as(&directory).await.unwrap()));
+    }
     let gone = broker.operator("removed", &["admin", "approver", "responder", "auditor", "break_glass"]).await;
     callers.push(("removed", broker.channel_as(&gone).await.unwrap()));
 
     // Those who are about to be shut out were let in before, over the same connections.
-    for (name, rpc) in [("suspended", "Tasks/Start"), ("retired", "Tasks/Start"), ("removed", "Agents/Register")] {
+    for (name, rpc) in [
+        ("suspended", "Tasks/Start"),
+        ("retired", "Tasks/Start"),
+        ("removed", "Agents/Register"),
+        ("retired-pep", "Tokens/Verify"),
+    ] {
         let (_, channel) = callers.iter().find(|(caller, _)| *caller == name).unwrap();
         assert_eq!(verdict(channel, &format!("/belay.v1.{rpc}")).await, "allow", "{name}");
     }
     broker.run(&["agent", "suspend", "suspended"]).ok();
     broker.run(&["agent", "retire", "retired"]).ok();
     broker.run(&["operator", "remove", "removed"]).ok();
+    broker.run(&["pep", "retire", "retired-pep"]).ok();
 
     let mut columns = Vec::new();
     for (_, channel) in &callers {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use belay::domain::digest::Digest;
 use belay::domain::key::Purpose;
 use belay::domain::time::Timestamp;
-use belay::verifier::Verifier;
+use belay::verifier::Keys;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
@@ -224,7 +224,7 @@ async fn a_token_for_one_audience_is_refused_by_another() {
     let data = Data::read(&broker.home.join("dev"));
     let origin = data.origin().clone();
     let keys = vec![(forger.kid.clone(), forger.public.clone())];
-    let verifier = Verifier { issuer: origin.issuer, epoch: origin.epoch, keys };
+    let verifier = Keys { issuer: origin.issuer, epoch: origin.epoch, keys };
     let certificate = belay::client::Identity::load(&directory).unwrap();
     let holder = Digest::of(certificate.certificate());
     let now = Timestamp::from_seconds(forger.claims["iat"].as_i64().unwrap() + 1);

@@ -10,7 +10,7 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, CertificateRevocationListDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::calls::Acting;
@@ -125,9 +125,11 @@ async fn openssl_refuses_a_revoked_certificate_by_its_list_and_every_certificate
     assert!(!good && said.contains("CRL has expired"), "{said}");
 
     // A list of another shard says nothing of it, though the same authority signed it.
-    let other = held.list.replace(".crl", "").rsplit_once('/').map(|(path, shard)| {
-        format!("{path}/{}.crl", (shard.parse::<u8>().unwrap() + 1) % 16)
-    });
+    let other = held
+        .list
+        .replace(".crl", "")
+        .rsplit_once('/')
+        .map(|(path, shard)| format!("{path}/{}.crl", (shard.parse::<u8>().unwrap() + 1) % 16));
     held.write("list.der", held.broker.file(&other.unwrap()).await.2);
     openssl(&held, "crl -inform DER -in list.der -out list.pem");
     let (good, said) = openssl(&held, &format!("{VERIFY} cert.pem"));

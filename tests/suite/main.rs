@@ -54,6 +54,8 @@ mod empty;
 mod enrol_again;
 mod expiry;
 mod extension;
+mod feed_hub;
+mod feed_offline;
 mod fold;
 mod freezes;
 mod full_disk;

@@ -224,7 +224,7 @@ fn messages_with_secrets_do_not_show_them() {
         &v1::InvitedOperator { join_token: secret(), join_expires_at: "soon".into(), ..Default::default() },
         &token,
         &v1::GrantResponse { token: Some(token.clone()), ..Default::default() },
-        &v1::VerifyTokenRequest { token: secret() },
+        &v1::VerifyTokenRequest { token: secret(), presenter: Vec::new() },
         &v1::AuthorizeRequest { token: secret(), tool: "db".into(), ..Default::default() },
     ];
     for message in shown {

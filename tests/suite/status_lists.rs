@@ -19,9 +19,9 @@ use belay::store::Sqlite;
 use serde_json::Value;
 
 use crate::support::calls::Acting;
-use crate::support::{block_on, needs};
 use crate::support::office::{Office, asked};
 use crate::support::process::Broker;
+use crate::support::{block_on, needs};
 
 const VALID: u8 = 0;
 const INVALID: u8 = 1;
@@ -150,7 +150,10 @@ fn a_list_is_there_for_as_long_as_the_tokens_on_it() {
         assert_eq!(office.broker.status_list(early.list).await.unwrap_err().reason, "not_found");
         let list = payload(&office.broker.status_list(late.list).await.unwrap());
         let now = office.world.ledger.now().seconds();
-        assert_eq!((list["iat"].as_i64(), list["exp"].as_i64(), list["ttl"].as_i64()), (Some(now), Some(now + 60), Some(15)));
+        assert_eq!(
+            (list["iat"].as_i64(), list["exp"].as_i64(), list["ttl"].as_i64()),
+            (Some(now), Some(now + 60), Some(15))
+        );
         assert_eq!(list["sub"], format!("https://example.org/statuslists/{}", late.list));
     });
 }

@@ -1,7 +1,7 @@
 //! Decided calls in the turn: those that limits count are decided there, the others only recorded.
 
 use super::invoke::{Attempt, Verdict, judge};
-use super::{Context, Decide, Decision};
+use super::{Caller, Context, Decide, Decision, unknown_caller};
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Invocation};
 use crate::domain::grant::Credential;
@@ -17,7 +17,7 @@ pub struct RecordInvocation {
 }
 
 /// Decides a call of a chain whose limits count calls, and charges it: two calls that would each pass alone do not both
-/// pass where there is room for one. Who asks has proved to hold the credential.
+/// pass where there is room for one. Who asks has proved to hold the credential, or is an enforcement point and says who did.
 #[derive(Debug)]
 pub struct Authorize {
     /// The id that the call has if it is a new one.
@@ -54,6 +54,11 @@ impl Decide for Authorize {
         let presenter = ctx.caller.presenter();
         let unproven = || Error::new(Code::Internal, "unproven", "a call was charged for nobody; report this");
         ctx.presentable(presenter.ok_or_else(unproven)?)?;
+        if let Caller::Pep(presenter) = ctx.caller
+            && ctx.view.pep(&presenter.name).is_none_or(|pep| pep.retired)
+        {
+            return Err(unknown_caller("enforcement point", &presenter.name));
+        }
         let attempt = Attempt { call: &self.call, proven: true };
         let made = ctx.replayed::<Self>()?.and_then(|made| made.invocation.clone());
         let (id, verdict) = match made {

@@ -26,8 +26,9 @@ pub use walk::{Cutting, Dead, Walk, extent, is_open, tops};
 
 /// Since when enforcement points know of cuts.
 pub trait Heard: Send + Sync {
-    /// Since when this one has acknowledged everything up to `seq`; none: not yet, or it is not connected.
-    fn heard(&self, pep: &Name, seq: u64) -> Option<Timestamp>;
+    /// Since when this one has acknowledged everything up to `seq`, as of `now`; none: not yet, or it is not connected.
+    /// Asked while the state is looked at: it must not look there itself.
+    fn heard(&self, pep: &Pep, seq: u64, now: Timestamp) -> Option<Timestamp>;
 }
 
 /// Nobody follows.
@@ -35,7 +36,7 @@ pub trait Heard: Send + Sync {
 pub struct Nobody;
 
 impl Heard for Nobody {
-    fn heard(&self, _: &Name, _: u64) -> Option<Timestamp> {
+    fn heard(&self, _: &Pep, _: u64, _: Timestamp) -> Option<Timestamp> {
         None
     }
 }
@@ -173,7 +174,7 @@ fn at_point(cut: &Cutting, heard: &dyn Heard, now: Timestamp, pep: &Pep) -> Told
     if pep.created_at > cut.at {
         return enforced(cut.at, "refused by all who take it: who came later was told with the rest");
     }
-    if let Some(at) = heard.heard(&pep.name, cut.seq) {
+    if let Some(at) = heard.heard(pep, cut.seq, now) {
         return (
             EffectState::Enforced,
             at.max(cut.at),

@@ -61,6 +61,15 @@ impl Broker {
         agents.register(registration(name)).await.unwrap().into_inner().join_token
     }
 
+    /// Registers and enrolls an enforcement point: the directory of its identity.
+    pub async fn pep(&self, name: &str, audiences: &[&str]) -> PathBuf {
+        let audiences = audiences.iter().map(ToString::to_string).collect();
+        let request = v1::RegisterPepRequest { name: name.to_owned(), audiences, ..Default::default() };
+        let mut peps = v1::peps_client::PepsClient::new(self.channel().await);
+        let registered = peps.register(request).await.unwrap().into_inner();
+        self.enrolled(name, &registered.join_token).await
+    }
+
     async fn enrolled(&self, name: &str, join_token: &str) -> PathBuf {
         let (key, csr) = identity::request(None).unwrap();
         let enrolled = enroll(self.channel_of_nobody().await, join_token, csr).await.unwrap().into_inner();
@@ -173,7 +182,7 @@ impl Acting {
 
     /// What a check of a token says: empty if it is active, else why not.
     pub async fn verify(&self, token: &str) -> String {
-        let request = v1::VerifyTokenRequest { token: token.to_owned() };
+        let request = v1::VerifyTokenRequest { token: token.to_owned(), presenter: Vec::new() };
         v1::tokens_client::TokensClient::new(self.0.clone()).verify(request).await.unwrap().into_inner().reason
     }
 

@@ -1,7 +1,7 @@
-//! The offline check: is this one of the broker's tokens, for us, still in time, and in its holder's hands?
+//! By its signature alone: is this one of the broker's tokens, for us, still in time, and in its holder's hands?
 //!
-//! Needs the token keys and the ledger's epoch, fetched beforehand; opens no connection, whatever a token
-//! says. What was revoked since is known to the broker alone: ask it where that matters.
+//! Needs the token keys and the ledger's epoch; opens no connection, whatever a token says. What was revoked since is
+//! for [`super::Verifier`], or for the broker.
 
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
@@ -10,29 +10,9 @@ use crate::domain::name::Audience;
 use crate::domain::time::{SKEW, Timestamp};
 use crate::format::jwt::{self, Claims};
 
-/// What a service must know to check tokens.
-///
-/// ```no_run
-/// use belay::domain::{digest::Digest, scope::Call, time::Timestamp};
-/// use belay::{format::bundle, verifier::Verifier};
-///
-/// # fn serve(token: &str, peer_certificate: &[u8], now: Timestamp) -> Result<(), Box<dyn std::error::Error>> {
-/// let verifier = Verifier {
-///     issuer: "https://broker.example".parse()?,
-///     epoch: std::fs::read_to_string("epoch")?,
-///     keys: bundle::keys_of(&std::fs::read_to_string("jwks.json")?)?,
-/// };
-/// let us = "https://orders.example".parse()?;
-/// // The certificate that the caller proved over TLS: a stolen token comes with another one.
-/// let claims = verifier.check(token, Some(&us), Some(&Digest::of(peer_certificate)), now)?;
-/// if !claims.scopes.allow(&Call::parse("postgres", "select", "db/orders")?) {
-///     return Err("outside the token's scopes".into());
-/// }
-/// # Ok(())
-/// # }
-/// ```
+/// The keys by which tokens are signed, and what else never changes of the broker.
 #[derive(Clone, Debug)]
-pub struct Verifier {
+pub struct Keys {
     /// The broker, as its tokens name it in `iss`.
     pub issuer: Audience,
     /// The ledger's epoch: after a restore, tokens of the old one are refused.
@@ -41,7 +21,7 @@ pub struct Verifier {
     pub keys: Vec<(String, Vec<u8>)>,
 }
 
-impl Verifier {
+impl Keys {
     /// The claims of `token`, if it is good at `now`.
     ///
     /// `audience` is who asks; `None` leaves the question to the caller. `presented` is the SHA-256 of the
@@ -154,42 +134,42 @@ mod tests {
     use crate::domain::time::Span;
     use crate::format::jwt::sample::{self, ISSUED, Key};
 
-    fn verifier(key: &Key) -> Verifier {
+    fn keys(key: &Key) -> Keys {
         let sample = sample::token();
         let other = ("k0".to_owned(), Key::new().point().to_vec());
-        Verifier { issuer: sample.issuer, epoch: sample.epoch, keys: vec![other, (sample.kid, key.point().to_vec())] }
+        Keys { issuer: sample.issuer, epoch: sample.epoch, keys: vec![other, (sample.kid, key.point().to_vec())] }
     }
 
     #[test]
     fn a_good_token_is_accepted() {
         let (key, sample) = (Key::new(), sample::token());
-        let check = |presented| verifier(&key).check(&key.token(), Some(&sample.audience), presented, ISSUED);
+        let check = |presented| keys(&key).check(&key.token(), Some(&sample.audience), presented, ISSUED);
         assert_eq!(check(Some(&sample.thumbprint)).unwrap().id, sample.id);
         assert!(check(None).is_ok());
-        assert!(verifier(&key).check(&key.token(), None, None, ISSUED).is_ok());
+        assert!(keys(&key).check(&key.token(), None, None, ISSUED).is_ok());
     }
 
     #[test]
     fn each_refusal_has_its_reason() {
         let (key, sample) = (Key::new(), sample::token());
         let other: Audience = "other".parse().unwrap();
-        let good = verifier(&key);
-        let check = |verifier: &Verifier, audience: &Audience, presented| {
-            verifier.check(&key.token(), Some(audience), Some(&presented), ISSUED).unwrap_err().reason
+        let good = keys(&key);
+        let check = |keys: &Keys, audience: &Audience, presented| {
+            keys.check(&key.token(), Some(audience), Some(&presented), ISSUED).unwrap_err().reason
         };
         let cases = [
             (check(&good, &other, sample.thumbprint), "token_audience"),
             (check(&good, &sample.audience, Digest::of(b"another certificate")), "possession"),
             (
-                check(&Verifier { issuer: other.clone(), ..good.clone() }, &sample.audience, sample.thumbprint),
+                check(&Keys { issuer: other.clone(), ..good.clone() }, &sample.audience, sample.thumbprint),
                 "token_issuer",
             ),
             (
-                check(&Verifier { epoch: "e2".to_owned(), ..good.clone() }, &sample.audience, sample.thumbprint),
+                check(&Keys { epoch: "e2".to_owned(), ..good.clone() }, &sample.audience, sample.thumbprint),
                 "token_epoch",
             ),
-            (check(&Verifier { keys: Vec::new(), ..good.clone() }, &sample.audience, sample.thumbprint), "key_unknown"),
-            (check(&verifier(&Key::new()), &sample.audience, sample.thumbprint), "signature"),
+            (check(&Keys { keys: Vec::new(), ..good.clone() }, &sample.audience, sample.thumbprint), "key_unknown"),
+            (check(&keys(&Key::new()), &sample.audience, sample.thumbprint), "signature"),
         ];
         for (reason, expected) in cases {
             assert_eq!(reason, expected);
@@ -201,17 +181,16 @@ mod tests {
         let key = Key::new();
         for kid in ["", "K1", "k1 ", "../k1", "k1' or '1'='1", "k1\\u0000", &"k".repeat(10_000)] {
             let text = key.token_under(&format!(r#"{{"typ":"at+jwt","alg":"ES256","kid":"{kid}"}}"#));
-            assert_eq!(verifier(&key).check(&text, None, None, ISSUED).unwrap_err().reason, "key_unknown", "{kid:.20}");
+            assert_eq!(keys(&key).check(&text, None, None, ISSUED).unwrap_err().reason, "key_unknown", "{kid:.20}");
         }
         let text = key.token_under(r#"{"typ":"at+jwt","alg":"ES256","kid":"k0"}"#);
-        assert_eq!(verifier(&key).check(&text, None, None, ISSUED).unwrap_err().reason, "signature");
+        assert_eq!(keys(&key).check(&text, None, None, ISSUED).unwrap_err().reason, "signature");
     }
 
     #[test]
     fn a_token_is_good_from_issue_to_just_before_expiry() {
         let (key, end) = (Key::new(), sample::token().expires_at);
-        let at =
-            |now| verifier(&key).check(&key.token(), None, None, now).map_or_else(|error| error.reason, |_| "good");
+        let at = |now| keys(&key).check(&key.token(), None, None, now).map_or_else(|error| error.reason, |_| "good");
         let instant = Span::millis(1);
         assert_eq!(
             (at(end.minus(instant)), at(end), at(end.plus(instant))),

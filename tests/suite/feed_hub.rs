@@ -1,0 +1,394 @@
+//! The hub of the feed: nothing is lost, nothing comes twice, nobody waits for anybody, and who may not allow does not
+//! vouch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use belay::domain::agent::AgentStatus;
+use belay::domain::decide::{Caller, Revoke, SetAgentStatus};
+use belay::domain::digest::Digest;
+use belay::domain::error::{Code, Error};
+use belay::domain::event::Origin;
+use belay::domain::feed::{Message, Part, Said, Signal};
+use belay::domain::id::GrantId;
+use belay::domain::name::Name;
+use belay::domain::time::Span;
+use belay::effect::feed::{Hub, Subscription};
+use belay::verifier::{Answer, Verifier};
+
+use crate::support::faulty::{Fault, Faulty};
+use crate::support::office::Office;
+use crate::support::world::{Hands, World, store};
+
+fn origin(world: &World) -> Origin {
+    world.ledger.view(|view| view.origin().cloned()).unwrap()
+}
+
+fn running(world: &World) -> Arc<Hub> {
+    let hub = Hub::new(Arc::clone(&world.ledger), origin(world));
+    tokio::spawn(Arc::clone(&hub).run());
+    hub
+}
+
+fn pep() -> Name {
+    "gateway".parse().unwrap()
+}
+
+async fn revoke(world: &World, target: &str) {
+    let command = Revoke { target: target.parse().unwrap(), reason: "testing".parse().unwrap(), dry_run: false };
+    world.submit(&Caller::Broker, command).await.unwrap();
+}
+
+async fn halt(world: &World, agent: &str, status: AgentStatus) {
+    let command = SetAgentStatus { name: agent.parse().unwrap(), status, reason: "testing".parse().unwrap() };
+    world.submit(&Caller::Broker, command).await.unwrap();
+}
+
+/// The next that says something.
+async fn next(subscription: &mut Subscription) -> Result<Message, Error> {
+    loop {
+        let message =
+            tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.expect("it says something")?;
+        if message.said != Said::Heartbeat {
+            return Ok(message);
+        }
+    }
+}
+
+/// The targets of cuts, until one of `last`.
+async fn cuts(subscription: &mut Subscription, last: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    while found.last().is_none_or(|found| found != last) {
+        match next(subscription).await.unwrap().said {
+            Said::Signal(Signal::Cut { target, .. }) => found.push(target.to_string()),
+            Said::State(part) => found.extend(part.signals.into_iter().filter_map(|signal| match signal {
+                Signal::Cut { target, .. } => Some(target.to_string()),
+                _ => None,
+            })),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let hands = Hands::new();
+    let world = World::open(directory.path(), Arc::clone(&hands)).await;
+    let hub = running(&world);
+    let epoch = origin(&world).epoch;
+    let mut first = hub.subscribe(&pep(), None).unwrap();
+    let said = next(&mut first).await.unwrap();
+    assert!(matches!(&said.said, Said::State(part) if part.first && part.last && !part.signals.is_empty()), "{said:?}");
+    for name in ["a", "b"] {
+        revoke(&world, &format!("owner:{name}")).await;
+    }
+    assert_eq!(cuts(&mut first, "owner:b").await, ["owner:a", "owner:b"]);
+    drop(first);
+    // What it knew is where the first cut is: the rest comes again, and what is cut while it is away.
+    revoke(&world, "owner:c").await;
+    let seq = |name: &str| world.ledger.view(|view| view.cut(&format!("owner:{name}").parse().unwrap()).unwrap().seq);
+    let mut again = hub.subscribe(&pep(), Some((seq("a"), &epoch))).unwrap();
+    revoke(&world, "owner:d").await;
+    assert_eq!(cuts(&mut again, "owner:d").await, ["owner:b", "owner:c", "owner:d"]);
+    let known = seq("c");
+    drop((again, hub));
+    world.ledger.close();
+    drop(world);
+
+    let world = World::open(directory.path(), hands).await;
+    let hub = running(&world);
+    let mut after = hub.subscribe(&pep(), Some((known, &epoch))).unwrap();
+    revoke(&world, "owner:e").await;
+    assert_eq!(cuts(&mut after, "owner:e").await, ["owner:d", "owner:e"], "a restart loses nothing");
+    // A sequence of another epoch, or of the future, is not believed.
+    let head = world.ledger.checkpoint().0;
+    for (seq, epoch) in [(known, "another"), (known, ""), (head + 1, &epoch), (u64::MAX, &epoch)] {
+        let mut newcomer = hub.subscribe(&pep(), Some((seq, epoch))).unwrap();
+        let said = next(&mut newcomer).await.unwrap().said;
+        assert!(matches!(said, Said::State(Part { first: true, .. })), "{seq} of {epoch}: {said:?}");
+    }
+}
+
+/// Invariant 12.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_subscriber_delays_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = Arc::new(World::open(directory.path(), Hands::new()).await);
+    world.agent("ana").await;
+    let hub = running(&world);
+    let mut slow = hub.subscribe(&pep(), None).unwrap();
+    assert!(matches!(next(&mut slow).await.unwrap().said, Said::State(_)));
+    let (reader, mut fast) = (pep(), hub.subscribe(&pep(), None).unwrap());
+    let reading = tokio::spawn(async move { cuts(&mut fast, "owner:last").await });
+    // More than the ring holds, while the slow one takes nothing. Many in a turn.
+    let mut under_way = Vec::new();
+    for at in 0..5000 {
+        let world = Arc::clone(&world);
+        let status = if at % 2 == 0 { AgentStatus::Suspended } else { AgentStatus::Active };
+        under_way.push(tokio::spawn(async move {
+            halt(&world, "ana", status).await;
+            revoke(&world, &format!("owner:{}", at % 50)).await;
+        }));
+        if under_way.len() == 500 {
+            for one in under_way.drain(..) {
+                one.await.unwrap();
+            }
+        }
+    }
+    let since = Instant::now();
+    revoke(&world, "owner:last").await;
+    let heard = tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap().unwrap();
+    println!("the last of {} cuts was heard {:.1?} after it was asked for", heard.len(), since.elapsed());
+    assert_eq!(heard.len(), 5001);
+    // The slow one is told where to go on, and goes on there with everything.
+    let error = loop {
+        if let Err(error) = next(&mut slow).await {
+            break error;
+        }
+    };
+    assert_eq!((error.code, error.reason), (Code::Exhausted, "feed_lagged"));
+    let behind: u64 = error.message.rsplit(' ').next().unwrap().parse().unwrap();
+    let mut again = hub.subscribe(&reader, Some((behind, &origin(&world).epoch))).unwrap();
+    let said = next(&mut again).await.unwrap().said;
+    assert!(matches!(said, Said::State(_)), "what it missed is not in the ring any more: {said:?}");
+}
+
+/// Nothing is acknowledged that was not sent, and one that is not there has heard nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enforcement_point_has_heard_what_each_of_its_subscriptions_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let hub = running(&world);
+    let (mut one, mut other) = (hub.subscribe(&pep(), None).unwrap(), hub.subscribe(&pep(), None).unwrap());
+    for subscription in [&mut one, &mut other] {
+        next(subscription).await.unwrap();
+    }
+    one.ack(u64::MAX);
+    revoke(&world, "owner:a").await;
+    let seq = world.ledger.view(|view| view.cut(&"owner:a".parse().unwrap()).unwrap().seq);
+    assert_eq!(hub.heard(&pep(), seq), None, "a promise is no acknowledgement");
+    cuts(&mut one, "owner:a").await;
+    one.ack(seq);
+    assert_eq!(hub.heard(&pep(), seq), None, "the other has not");
+    cuts(&mut other, "owner:a").await;
+    let at = world.hands.clone();
+    at.turn(Span::millis(5));
+    other.ack(seq);
+    let since = hub.heard(&pep(), seq).unwrap();
+    at.turn(Span::millis(5));
+    other.ack(seq + 100);
+    assert_eq!(hub.heard(&pep(), seq), Some(since), "the first time counts");
+    assert_eq!(hub.heard(&"another".parse().unwrap(), seq), None);
+    drop(other);
+    assert!(hub.heard(&pep(), seq).unwrap() < since, "who left does not count");
+    assert_eq!(hub.subscribers(), 1);
+    drop(one);
+    assert_eq!((hub.heard(&pep(), seq), hub.subscribers()), (None, 0));
+}
+
+/// A token, its holder's thumbprint, and a verifier that follows the feed of its broker by a clock of the test.
+struct Service {
+    office: Office,
+    token: String,
+    thumbprint: Digest,
+    grant: GrantId,
+    subscription: Subscription,
+    verifier: Verifier,
+    monotonic: Duration,
+    _directory: tempfile::TempDir,
+}
+
+impl Service {
+    async fn over(faulty: bool) -> (Self, Option<crate::support::faulty::Control>) {
+        let directory = tempfile::tempdir().unwrap();
+        let (plain, mut control) = (Box::new(store(directory.path())), None);
+        let store: Box<dyn belay::store::Store> = if faulty {
+            let (store, handle) = Faulty::over(plain);
+            control = Some(handle);
+            store
+        } else {
+            plain
+        };
+        let office = Office::open(store, directory.path()).await;
+        tokio::spawn(Arc::clone(office.broker.feed()).run());
+        let ana = office.world.agent("ana").await;
+        let task = office.world.task(&ana).await;
+        let grant = office.world.grant(&ana, task.id, &["db:read@**"]).await.unwrap().id;
+        let token = office.token(&ana, grant).await;
+        let thumbprint = ana.presenter().unwrap().thumbprint;
+        let subscription = office.broker.feed().subscribe(&pep(), None).unwrap();
+        let verifier = Verifier::new(Duration::from_secs(4));
+        let (monotonic, _directory) = (Duration::from_secs(100), directory);
+        let mut service = Self { office, token, thumbprint, grant, subscription, verifier, monotonic, _directory };
+        assert_eq!(service.says(), "feed_incomplete");
+        service.hear(|said| matches!(said, Said::State(_))).await;
+        assert_eq!(service.says(), "feed_stale", "nothing was echoed yet");
+        (service, control)
+    }
+
+    fn says(&self) -> &'static str {
+        let audience = self.office.broker.origin().issuer.clone();
+        let now = self.office.world.ledger.now();
+        match self.verifier.check(&self.token, &audience, Some(&self.thumbprint), now, self.monotonic) {
+            Answer::Valid(_) => "valid",
+            Answer::Invalid(error) => error.reason,
+            Answer::Unavailable(error) => error.reason,
+        }
+    }
+
+    /// Takes what comes, until this.
+    async fn hear(&mut self, until: impl Fn(&Said) -> bool) {
+        loop {
+            let message = self.subscription.next().await.unwrap();
+            let done = until(&message.said);
+            self.verifier.apply(message).unwrap();
+            if done {
+                return;
+            }
+        }
+    }
+
+    /// Sends a nonce; whether it is echoed before the second heartbeat from now.
+    async fn beat(&mut self) -> bool {
+        let nonce = format!("{:?}", self.monotonic).into_bytes();
+        self.verifier.beat(nonce.clone(), self.monotonic);
+        self.subscription.beat(nonce).unwrap();
+        let mut heartbeats = 0;
+        while heartbeats < 2 {
+            let message = self.subscription.next().await.unwrap();
+            match &message.said {
+                Said::Echo(_) => {
+                    self.verifier.apply(message).unwrap();
+                    return true;
+                }
+                Said::Heartbeat => heartbeats += 1,
+                _ => {}
+            }
+            self.verifier.apply(message).unwrap();
+        }
+        false
+    }
+}
+
+/// Invariant 7, of verifiers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_verifier_refuses() {
+    let (mut service, _) = Service::over(false).await;
+    assert!(service.beat().await);
+    assert_eq!(service.says(), "valid");
+    service.monotonic += Duration::from_secs(4);
+    assert_eq!(service.says(), "valid", "as old as it may be");
+    service.monotonic += Duration::from_millis(1);
+    assert_eq!(service.says(), "feed_stale");
+    // That something comes says nothing of when: only an echo does, and of when its nonce was sent.
+    service.hear(|said| *said == Said::Heartbeat).await;
+    assert_eq!(service.says(), "feed_stale");
+    service.verifier.beat(b"mine".to_vec(), service.monotonic);
+    service.subscription.beat(b"somebody else's".to_vec()).unwrap();
+    service.hear(|said| matches!(said, Said::Echo(_))).await;
+    assert_eq!(service.says(), "feed_stale", "a nonce that was not sent");
+    assert!(service.beat().await);
+    assert_eq!(service.says(), "valid");
+    // What is over for good stays over, however old that is known to be.
+    revoke(&service.office.world, &service.grant.to_string()).await;
+    service.hear(|said| matches!(said, Said::Signal(_))).await;
+    service.monotonic += Duration::from_secs(60);
+    assert_eq!(service.says(), "grant_revoked");
+}
+
+/// An echo says that all that was recorded when the nonce came is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_comes_behind_what_was_recorded_before_its_nonce() {
+    let (mut service, _) = Service::over(false).await;
+    for round in 0..50 {
+        let target = format!("owner:{round}");
+        revoke(&service.office.world, &target).await;
+        service.subscription.beat(b"now".to_vec()).unwrap();
+        let mut heard = false;
+        loop {
+            let message = service.subscription.next().await.unwrap();
+            match &message.said {
+                Said::Signal(Signal::Cut { target: cut, .. }) => heard |= cut.to_string() == target,
+                Said::Echo(_) => break,
+                _ => {}
+            }
+        }
+        assert!(heard, "round {round}: it was vouched for before it was said");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_not_allow_vouches_for_nothing() {
+    let (mut service, control) = Service::over(true).await;
+    assert!(service.beat().await);
+    // Its clock jumps.
+    service.office.world.hands.step(3_600_000);
+    assert!(!service.beat().await, "a clock in doubt");
+    service.monotonic += Duration::from_secs(5);
+    assert_eq!(service.says(), "feed_stale");
+    service.office.world.hands.step(-3_600_000);
+    // Both clocks have to agree for a while.
+    for _ in 0..30 {
+        service.office.world.hands.turn(Span::seconds(1));
+        service.office.world.ledger.is_ready();
+    }
+    assert!(service.beat().await);
+    assert_eq!(service.says(), "valid");
+    // Its store is gone.
+    control.unwrap().fail(u64::MAX, Fault::Begin);
+    let error = service.office.world.submit(
+        &Caller::Broker,
+        SetAgentStatus {
+            name: "ana".parse().unwrap(),
+            status: AgentStatus::Suspended,
+            reason: "testing".parse().unwrap(),
+        },
+    );
+    error.await.unwrap_err();
+    assert!(!service.beat().await, "an unreachable store");
+    service.monotonic += Duration::from_secs(5);
+    assert_eq!(service.says(), "feed_stale");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_missed_is_noticed() {
+    let (mut service, _) = Service::over(false).await;
+    assert!(service.beat().await);
+    revoke(&service.office.world, "owner:a").await;
+    let missed = next(&mut service.subscription).await.unwrap();
+    assert!(matches!(missed.said, Said::Signal(_)));
+    // The next says so, whatever it is; and no echo counts any more.
+    let known = service.verifier.position().unwrap().0;
+    let message = service.subscription.next().await.unwrap();
+    let gap = service.verifier.apply(message.clone()).unwrap_err();
+    assert_eq!((gap.known, gap.said), (known, missed.seq));
+    let echo = Message { said: Said::Echo(b"x".to_vec()), ..message };
+    service.verifier.beat(b"x".to_vec(), service.monotonic + Duration::from_secs(60));
+    service.verifier.apply(Message { prev: 0, ..echo }).unwrap_err();
+    service.monotonic += Duration::from_secs(5);
+    assert_eq!(service.says(), "feed_stale");
+    // It goes on where it was.
+    let (seq, epoch) = service.verifier.position().map(|(seq, epoch)| (seq, epoch.to_owned())).unwrap();
+    service.subscription = service.office.broker.feed().subscribe(&pep(), Some((seq, &epoch))).unwrap();
+    service.verifier.reconnected();
+    assert!(service.beat().await);
+    assert_eq!(service.says(), "valid");
+    assert_eq!(service.verifier.position().unwrap().0, service.office.world.ledger.checkpoint().0);
+}
+
+/// A nonce is bounded, and so is what is kept of many.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_subscriber_is_bounded() {
+    let (mut service, _) = Service::over(false).await;
+    for length in [0, 65, 1 << 20] {
+        let error = service.subscription.beat(vec![7; length]).unwrap_err();
+        assert_eq!((error.code, error.field), (Code::Invalid, Some("nonce")), "{length}");
+    }
+    for at in 0..1000_u32 {
+        service.subscription.beat(at.to_be_bytes().to_vec()).unwrap();
+    }
+    let said = next(&mut service.subscription).await.unwrap().said;
+    assert_eq!(said, Said::Echo(999_u32.to_be_bytes().to_vec()), "the last of many takes their place");
+}

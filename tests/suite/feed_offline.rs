@@ -1,0 +1,268 @@
+//! What a verifier says offline is what the broker says, whatever happened.
+
+use std::time::Duration;
+
+use belay::domain::agent::AgentStatus;
+use belay::domain::cut::Target;
+use belay::domain::decide::{
+    Caller, EndTask, IssueToken, RenewGrant, Revoke, SetAgentStatus, SetGrantStatus, StartTask,
+};
+use belay::domain::digest::Digest;
+use belay::domain::feed::{Message, Part, Said, Signal, live, signal};
+use belay::domain::grant::Status;
+use belay::domain::id::{GrantId, TaskId, TokenId};
+use belay::domain::key::Purpose;
+use belay::domain::name::Audience;
+use belay::domain::time::{Span, Timestamp};
+use belay::verifier::{Answer, Verifier};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use crate::support::block_on;
+use crate::support::office::{Office, asked};
+use crate::support::property;
+use crate::support::world::{Hands, store};
+
+const AGENTS: [&str; 4] = ["ana", "bob", "cat", "dan"];
+const SUBJECTS: [Option<&str>; 3] = [None, Some("alice"), Some("carol")];
+
+/// One step; its numbers choose among what there is by then.
+#[derive(Clone, Debug)]
+enum Step {
+    Task { agent: u8, subject: u8 },
+    Grant { agent: u8, task: u8, ttl: i64 },
+    Delegate { grant: u8, to: u8 },
+    Token { grant: u8 },
+    Renew { grant: u8 },
+    Grants { grant: u8, to: u8 },
+    EndTask { task: u8 },
+    Agent { agent: u8, to: u8 },
+    Revoke { kind: u8, which: u8 },
+    Taint,
+    Turn { millis: i64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let n = any::<u8>;
+    let step = prop_oneof![
+        3 => (n(), n()).prop_map(|(agent, subject)| Step::Task { agent, subject }),
+        5 => (n(), n(), 20_000..900_000_i64).prop_map(|(agent, task, ttl)| Step::Grant { agent, task, ttl }),
+        8 => (n(), n()).prop_map(|(grant, to)| Step::Delegate { grant, to }),
+        10 => n().prop_map(|grant| Step::Token { grant }),
+        1 => n().prop_map(|grant| Step::Renew { grant }),
+        4 => (n(), n()).prop_map(|(grant, to)| Step::Grants { grant, to }),
+        1 => n().prop_map(|task| Step::EndTask { task }),
+        3 => (n(), n()).prop_map(|(agent, to)| Step::Agent { agent, to }),
+        3 => (n(), n()).prop_map(|(kind, which)| Step::Revoke { kind, which }),
+        1 => Just(Step::Taint),
+        2 => (100..200_000_i64).prop_map(|millis| Step::Turn { millis }),
+    ];
+    proptest::collection::vec(step, 10..60)
+}
+
+struct Scene {
+    office: Office,
+    agents: Vec<Caller>,
+    tasks: Vec<(TaskId, usize)>,
+    grants: Vec<(GrantId, usize)>,
+    tokens: Vec<(TokenId, String, usize)>,
+    taints: usize,
+    _directory: tempfile::TempDir,
+}
+
+fn pick<T: Copy>(of: &[T], which: u8) -> Option<T> {
+    of.get(usize::from(which) % of.len().max(1)).copied()
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let office = Office::at(Box::new(store(directory.path())), directory.path(), Hands::new(), 1_000_000).await;
+        let mut agents = Vec::new();
+        for name in AGENTS {
+            agents.push(office.world.agent(name).await);
+        }
+        let (tasks, grants, tokens) = (Vec::new(), Vec::new(), Vec::new());
+        Self { office, agents, tasks, grants, tokens, taints: 0, _directory: directory }
+    }
+
+    /// Does a step, as far as it may be done.
+    async fn take(&mut self, step: Step) {
+        let world = &self.office.world;
+        let boss = Caller::Broker;
+        let reason = || "testing".parse().unwrap();
+        match step {
+            Step::Task { agent, subject } => {
+                let agent = usize::from(agent) % AGENTS.len();
+                let subject = pick(&SUBJECTS, subject).flatten().map(|subject| subject.parse().unwrap());
+                let ttl = Span::hours(1);
+                let command = StartTask { purpose: "testing".parse().unwrap(), subject, ttl, envelope: None };
+                let started = world.submit(&self.agents[agent], command).await;
+                self.tasks.extend(started.map(|started| (started.task.id, agent)));
+            }
+            Step::Grant { task, ttl, .. } => {
+                let Some((task, agent)) = pick(&self.tasks, task) else { return };
+                let command = belay::domain::decide::RequestGrant {
+                    task,
+                    scopes: belay::domain::scope::Scopes::parse(&["db:read@**"]).unwrap(),
+                    audience: None,
+                    ttl: Span::millis(ttl),
+                    token: false,
+                    limits: Default::default(),
+                    narrow: false,
+                };
+                let granted = world.submit(&self.agents[agent], command).await;
+                self.grants.extend(granted.map(|granted| (granted.grant.id, agent)));
+            }
+            Step::Delegate { grant, to } => {
+                let Some((grant, agent)) = pick(&self.grants, grant) else { return };
+                let to = usize::from(to) % AGENTS.len();
+                let granted = world.delegate(&self.agents[agent], grant, AGENTS[to], &["db:read@**"]).await;
+                self.grants.extend(granted.map(|grant| (grant.id, to)));
+            }
+            Step::Token { grant } => {
+                let Some((grant, agent)) = pick(&self.grants, grant) else { return };
+                let issued = world.submit(&self.agents[agent], IssueToken { grant, audience: None }).await;
+                if let Ok(answer) = issued {
+                    let signed = self.office.broker.sign_token(answer).unwrap();
+                    self.tokens.push((signed.id, signed.token, agent));
+                }
+            }
+            Step::Renew { grant } => {
+                let Some((id, agent)) = pick(&self.grants, grant) else { return };
+                let _ = world.submit(&self.agents[agent], RenewGrant { id, ttl: Span::minutes(20) }).await;
+            }
+            Step::Grants { grant, to } => {
+                let Some((id, agent)) = pick(&self.grants, grant) else { return };
+                let status = [Status::Suspended, Status::Active, Status::Suspended, Status::Active, Status::Completed];
+                let status = pick(&status, to).unwrap();
+                let by = if status == Status::Completed { &self.agents[agent] } else { &boss };
+                let _ = world.submit(by, SetGrantStatus { id, status, reason: reason() }).await;
+            }
+            Step::EndTask { task } => {
+                let Some((id, _)) = pick(&self.tasks, task) else { return };
+                let _ = world.submit(&boss, EndTask { id, reason: reason() }).await;
+            }
+            Step::Agent { agent, to } => {
+                let name = pick(&AGENTS, agent).unwrap().parse().unwrap();
+                let status = match to % 8 {
+                    0..=2 => AgentStatus::Suspended,
+                    3..=6 => AgentStatus::Active,
+                    _ => AgentStatus::Retired,
+                };
+                let _ = world.submit(&boss, SetAgentStatus { name, status, reason: reason() }).await;
+            }
+            Step::Revoke { kind, which } => {
+                let target = match kind % 10 {
+                    0 => Some(Target::Agent(pick(&AGENTS, which).unwrap().parse().unwrap())),
+                    1 => Some(Target::Owner(format!("owner-of-{}", pick(&AGENTS, which).unwrap()).parse().unwrap())),
+                    2 => Some(Target::Subject("alice".parse().unwrap())),
+                    3 => pick(&self.tasks, which).map(|(task, _)| Target::Task(task)),
+                    4..=6 => pick(&self.grants, which).map(|(grant, _)| Target::Grant(grant)),
+                    _ => {
+                        let ids: Vec<TokenId> = self.tokens.iter().map(|(id, ..)| *id).collect();
+                        pick(&ids, which).map(Target::Token)
+                    }
+                };
+                let Some(target) = target else { return };
+                let _ = world.submit(&boss, Revoke { target, reason: reason(), dry_run: false }).await;
+            }
+            Step::Taint => {
+                self.taints += 1;
+                let broker = &self.office.broker;
+                let kid = broker.accepted_keys(&[Purpose::Token])[0].kid.clone();
+                broker.taint_key(&asked(&boss), kid, reason()).await.unwrap();
+            }
+            Step::Turn { millis } => world.hands.turn(Span::millis(millis)),
+        }
+    }
+}
+
+/// A verifier that was told all this, and is fresh.
+struct Told {
+    verifier: Verifier,
+    upto: u64,
+    last: u64,
+}
+
+impl Told {
+    fn whole(office: &Office, seq: u64, signals: Vec<Signal>) -> Self {
+        let origin = office.broker.origin().clone();
+        let (issuer, epoch) = (origin.issuer, origin.epoch);
+        let part = Part { issuer, epoch, staleness: Span::minutes(1), signals, first: true, last: true };
+        let mut told = Self { verifier: Verifier::new(Duration::from_secs(60)), upto: seq, last: seq };
+        told.say(seq, seq, Timestamp::from_millis(0), Said::State(part));
+        told
+    }
+
+    fn say(&mut self, seq: u64, prev: u64, at: Timestamp, said: Said) {
+        self.verifier.apply(Message { seq, prev, at, said }).unwrap();
+    }
+
+    /// The log, as the feed says it.
+    fn follow(&mut self, office: &Office) {
+        let ledger = &office.world.ledger;
+        for (seq, entry, _) in ledger.entries(self.upto, 10_000).unwrap() {
+            if let Some(signal) = signal(seq, &entry) {
+                self.say(seq, self.last, entry.at, Said::Signal(signal));
+                self.last = seq;
+            }
+            self.upto = seq;
+        }
+        self.say(self.upto, self.last, ledger.now(), Said::Heartbeat);
+    }
+
+    fn refresh(&mut self) {
+        self.verifier.beat(b"n".to_vec(), Duration::ZERO);
+        self.say(self.upto, self.last, Timestamp::from_millis(0), Said::Echo(b"n".to_vec()));
+    }
+
+    fn says(&mut self, office: &Office, token: &str, holder: &Caller) -> &'static str {
+        self.refresh();
+        let audience: Audience = office.broker.origin().issuer.clone();
+        let thumbprint: Digest = holder.presenter().unwrap().thumbprint;
+        let now = office.world.ledger.now();
+        match self.verifier.check(token, &audience, Some(&thumbprint), now, Duration::ZERO) {
+            Answer::Valid(_) => "valid",
+            Answer::Invalid(error) => error.reason,
+            Answer::Unavailable(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Both ways to be told come to the same, and to what the broker says: when it denies, nobody says valid; when it allows,
+/// everybody does.
+#[test]
+fn an_offline_verifier_agrees_with_the_broker() {
+    let (mut valid, mut over) = (0, 0);
+    let counted = std::cell::RefCell::new((&mut valid, &mut over));
+    property::check(24, &steps(), |history| {
+        block_on(async {
+            let mut scene = Scene::new().await;
+            let mut follower = Told::whole(&scene.office, 0, Vec::new());
+            for step in history {
+                let shown = format!("{step:?}");
+                scene.take(step).await;
+                follower.follow(&scene.office);
+                let (head, now) = (scene.office.world.ledger.checkpoint().0, scene.office.world.ledger.now());
+                let signals = scene.office.world.ledger.view(|view| live(&view, now));
+                let mut newcomer = Told::whole(&scene.office, head, signals);
+                for (id, token, holder) in &scene.tokens {
+                    let holder = &scene.agents[*holder];
+                    let broker = scene.office.broker.check(&asked(holder), token).refusal;
+                    let (one, other) =
+                        (follower.says(&scene.office, token, holder), newcomer.says(&scene.office, token, holder));
+                    let broker = broker.map_or("valid", |(reason, _)| reason);
+                    let agree = [one, other].iter().all(|said| (*said == "valid") == (broker == "valid"));
+                    if !agree {
+                        return Err(TestCaseError::fail(format!("{shown}: {id}: {broker}, {one}, {other}")));
+                    }
+                    let mut counted = counted.borrow_mut();
+                    *(if broker == "valid" { &mut *counted.0 } else { &mut *counted.1 }) += 1;
+                }
+            }
+            Ok(())
+        })
+    });
+    assert!(valid > 100 && over > 100, "{valid} were good, {over} were not");
+}
