@@ -2,6 +2,7 @@
 
 pub mod atlas;
 pub mod backend;
+pub mod bare;
 pub mod book;
 pub mod calls;
 pub mod data;

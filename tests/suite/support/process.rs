@@ -48,6 +48,11 @@ impl Broker {
         Self::ready(serve(home, &arguments, env), home)
     }
 
+    /// A development broker over what is in `home`, at this address.
+    pub fn start_at(home: &Path, grpc: &str) -> Self {
+        Self::ready(serve(home, &["--grpc", grpc, "--http", "127.0.0.1:0"], &[]), home)
+    }
+
     /// A broker of the configuration `belay.toml` in `home`, over what `belay init` made there, its operator's
     /// identity included.
     pub fn start_production(home: &Path) -> Self {
