@@ -38,6 +38,7 @@ impl Floor {
                 id: ID.into(),
                 token: "x".repeat(token_bytes),
                 expires_at: "2026-01-01T00:00:00.000Z".into(),
+                exposure: None,
             },
             verdict: v1::AuthorizeResponse {
                 decision: "allow".into(),

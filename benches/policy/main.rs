@@ -99,6 +99,7 @@ fn agent(at: usize) -> Agent {
         max_ttl: None,
         labels: Vec::new(),
         created_at,
+        retired: None,
     }
 }
 

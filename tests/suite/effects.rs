@@ -47,7 +47,7 @@ impl Decide for Recorded {
 struct Said(Mutex<Option<(u64, Timestamp)>>);
 
 impl Heard for Said {
-    fn heard(&self, _: &Name, seq: u64) -> Option<Timestamp> {
+    fn heard(&self, _: &Pep, seq: u64, _: Timestamp) -> Option<Timestamp> {
         self.0.lock().unwrap().filter(|(known, _)| *known >= seq).map(|(_, at)| at)
     }
 }

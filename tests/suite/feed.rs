@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use belay::client::feed::{Feed, Offline};
 use belay::client::Identity;
+use belay::client::feed::{Feed, Offline};
 use belay::domain::name::Audience;
 use belay::domain::scope::Call;
 use belay::verifier::Answer;
@@ -40,7 +40,7 @@ async fn decide(channel: &Channel, token: &str, presenter: &[u8]) -> Called<Auth
 async fn decided(channel: &Channel, token: &str, presenter: &[u8]) -> String {
     let verdict = decide(channel, token, presenter).await.unwrap().into_inner();
     assert_eq!(verdict.decision == "allow", verdict.reasons[0].code == "in_scope", "{verdict:?}");
-    assert_eq!(verdict.possession, "proven");
+    assert!(verdict.decision != "allow" || verdict.possession == "proven", "{verdict:?}");
     verdict.reasons[0].code.clone()
 }
 
@@ -63,7 +63,11 @@ fn an_enforcement_point_is_registered_enrolled_and_retired() {
     let register = |rest: &[&str]| broker.run(&[&["pep", "register", "gateway"], rest].concat());
     let missing = register(&[]);
     assert_eq!(missing.code, 2, "{missing:?}");
-    for wrong in [&["--audience", "a b"][..], &["--audience", "x", "--max-staleness", "1s"], &["--audience", "x", "--max-staleness", "11m"]] {
+    for wrong in [
+        &["--audience", "a b"][..],
+        &["--audience", "x", "--max-staleness", "1s"],
+        &["--audience", "x", "--max-staleness", "11m"],
+    ] {
         register(wrong).err(2);
     }
     let registered = register(&["--audience", "https://b.example", ORDERS, "https://b.example"]).ok();
@@ -72,29 +76,28 @@ fn an_enforcement_point_is_registered_enrolled_and_retired() {
     assert_eq!(pep["audiences"], serde_json::json!(["https://b.example", ORDERS]));
     assert_eq!(pep["max_staleness_ms"], 5000);
     assert!(pep["id"].as_str().unwrap().starts_with("pep_"));
-    assert_eq!(register(&["--audience", "x"]).err(1)["code"], "pep_exists");
+    assert_eq!(register(&["--audience", "x"]).err(1)["detail"]["reason"], "pep_exists");
     let token = registered["join_token"].as_str().unwrap();
     let out = broker.home.join("gateway");
-    let enroll = |noun: &str, token: &str| {
-        broker.run(&[noun, "enroll", "--join-token", token, "--out", out.to_str().unwrap()])
-    };
+    let enroll =
+        |noun: &str, token: &str| broker.run(&[noun, "enroll", "--join-token", token, "--out", out.to_str().unwrap()]);
     assert_ne!(enroll("agent", token).code, 0, "it is no agent's");
     let enrolled = enroll("pep", token).ok();
     assert_eq!(enrolled["pep"]["name"], "gateway");
     assert!(enrolled["spiffe_id"].as_str().unwrap().ends_with("/pep/gateway"), "{enrolled}");
     broker.run_as(&out, &["pep", "renew"]).ok();
     // It may ask, and nothing else.
-    assert_eq!(broker.run_as(&out, &["agent", "list"]).err(3)["code"], "not_for_peps");
-    assert_eq!(broker.run_as(&out, &["revoke", "agent:x", "--reason", "x"]).err(3)["code"], "not_for_peps");
+    assert_eq!(broker.run_as(&out, &["agent", "list"]).err(3)["detail"]["reason"], "not_for_peps");
+    assert_eq!(broker.run_as(&out, &["revoke", "agent:x", "--reason", "x"]).err(3)["detail"]["reason"], "not_for_peps");
     let verdict = broker.run_as(&out, &["token", "verify", "x.y.z"]);
     assert_eq!(verdict.code, 3, "a bad token, not a bad caller: {verdict:?}");
     assert_eq!(broker.run(&["pep", "list"]).ok()["peps"][0]["name"], "gateway");
     let retired = broker.run(&["pep", "retire", "gateway", "--reason", "replaced"]).ok();
     assert_eq!(retired["pep"]["status"], "retired");
-    assert_eq!(broker.run_as(&out, &["token", "verify", "x.y.z"]).err(6)["code"], "caller_unknown");
-    assert_eq!(broker.run(&["pep", "invite", "gateway"]).err(3)["code"], "pep_retired");
-    assert_eq!(broker.run(&["pep", "retire", "nobody"]).err(5)["code"], "not_found");
-    assert_eq!(register(&["--audience", "x"]).err(1)["code"], "pep_exists", "names are not given again");
+    assert_eq!(broker.run_as(&out, &["token", "verify", "x.y.z"]).err(6)["detail"]["reason"], "caller_unknown");
+    assert_eq!(broker.run(&["pep", "invite", "gateway"]).err(3)["detail"]["reason"], "pep_retired");
+    assert_eq!(broker.run(&["pep", "retire", "nobody"]).err(5)["detail"]["reason"], "not_found");
+    assert_eq!(register(&["--audience", "x"]).err(1)["detail"]["reason"], "pep_exists", "names are not given again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

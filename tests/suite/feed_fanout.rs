@@ -14,6 +14,7 @@ use belay::domain::digest::Digest;
 use belay::domain::pep::DEFAULT_STALENESS;
 use belay::edge::{Drain, routes};
 use belay::ledger::{Seeds, SystemClock};
+use belay::server::connection::Info;
 use belay::server::listen::{Listener, bind};
 use belay::server::tls::{self, ServerIdentity};
 use belay::wire::v1::feed_client::FeedClient;
@@ -31,7 +32,7 @@ use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::support::bare::Bare;
-use crate::support::world::store;
+use crate::support::world::{store, unseen};
 
 const READERS: usize = 900;
 const STUCK: usize = 100;
@@ -40,7 +41,7 @@ const SHARED: usize = 150;
 const ROUNDS: usize = 9;
 
 /// A broker in this process, as the bare server is.
-async fn serve(directory: &Path) -> (Arc<Broker>, String) {
+async fn serve(directory: &Path) -> (Arc<Broker>, String, watch::Sender<bool>) {
     let listener = bind("grpc", ([127, 0, 0, 1], 0).into()).unwrap();
     let foundation = Foundation {
         store: Box::new(store(directory)),
@@ -59,15 +60,24 @@ async fn serve(directory: &Path) -> (Arc<Broker>, String) {
     let listener = Listener::new(listener, config).unwrap();
     let addr = format!("https://{}", listener.local_addr());
     let (_, health) = tonic_health::server::health_reporter();
-    let drain = Drain::new(watch::channel(false).1);
+    let (stop, stopped) = watch::channel(false);
+    let drain = Drain::new(stopped);
     let routes = routes(&broker, &Arc::new(Issuers::new(Vec::new())), health, &drain);
+    // As the broker's own server does it.
+    let named = |mut request: http::Request<tonic::body::Body>| {
+        if let Some(Info { peer, .. }) = request.extensions_mut().remove::<Info>() {
+            request.extensions_mut().insert(peer);
+        }
+        request
+    };
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(256)
+        .layer(tower::util::MapRequestLayer::new(named))
         .add_routes(routes)
         .serve_with_incoming(listener.accept_until(std::future::pending()));
     tokio::spawn(server);
     tokio::spawn(Arc::clone(broker.feed()).run());
-    (broker, addr)
+    (broker, addr, stop)
 }
 
 /// A certificate with its authority, its key, and the key in PEM.
@@ -140,7 +150,7 @@ impl Audience {
                 let (mut stream, tell) = (subscribe(&channel).await, tell.clone());
                 begun += 1;
                 tokio::spawn(async move {
-                    while let Ok(Some(message)) = stream.message().await {
+                    while let Some(message) = stream.message().await.unwrap() {
                         if let Some(Said::Signal(FeedSignal { kind: Some(Signals::Cut(cut)) })) = message.said {
                             let _ = tell.send(cut.target);
                         }
@@ -193,12 +203,13 @@ fn median(mut times: Vec<Duration>) -> Duration {
 /// Invariant 12, and what a cut costs to say.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_have_a_cut_as_fast_as_a_bare_broadcast_brings_it() {
-    let (home, ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (broker, addr) = serve(home.path()).await;
+    let (home, ours, theirs) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (broker, addr, _stop) = serve(home.path()).await;
     enroll(&broker, ours.path()).await;
     let mut alone = Vec::new();
     for round in 0..ROUNDS {
-        alone.push(revoke(&broker, &format!("owner:alone-{round}")).await);
+        alone.push(revoke(&broker, &unseen(&format!("alone-{round}"), broker.ledger().now())).await);
     }
     let bare = Bare::start(theirs.path());
     let mut at_ours = Audience::of(&addr, ours.path()).await;
@@ -206,7 +217,7 @@ async fn a_thousand_have_a_cut_as_fast_as_a_bare_broadcast_brings_it() {
     assert_eq!((at_ours.begun, at_bare.begun), (READERS, READERS));
     let mut times: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for round in 0..=ROUNDS {
-        let target = format!("owner:round-{round}");
+        let target = unseen(&format!("round-{round}"), broker.ledger().now());
         let since = Instant::now();
         bare.sender.send(bare_cut(&target, 1000)).unwrap();
         let bare_took = at_bare.all(&target, since).await;

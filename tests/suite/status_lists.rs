@@ -99,7 +99,7 @@ fn a_list_says_of_each_token_what_would_be_said_of_it_here() {
         office.broker.taint_key(&Asked::broker("test"), kid, "testing".parse().unwrap()).await.unwrap();
         says(&office, third.1, INVALID, "of a tainted key").await;
         let list = office.broker.status_list(third.1.list).await.unwrap();
-        assert_eq!(office.broker.check(&asked(&ana), &list).refusal.unwrap().0, "token_type", "a list is no token");
+        assert_eq!(office.broker.check(&asked(&ana), &*list).refusal.unwrap().0, "token_type", "a list is no token");
     });
 }
 

@@ -28,10 +28,7 @@ struct Sends(broadcast::Sender<FeedMessage>);
 impl Feed for Sends {
     type SubscribeStream = Pin<Box<dyn Stream<Item = Result<FeedMessage, Status>> + Send>>;
 
-    async fn subscribe(
-        &self,
-        _: Request<Streaming<FeedRequest>>,
-    ) -> Result<Response<Self::SubscribeStream>, Status> {
+    async fn subscribe(&self, _: Request<Streaming<FeedRequest>>) -> Result<Response<Self::SubscribeStream>, Status> {
         let next = |mut receiver: broadcast::Receiver<FeedMessage>| async move {
             let message = receiver.recv().await.map_err(|error| Status::internal(error.to_string()))?;
             Ok(Some((message, receiver)))

@@ -307,6 +307,12 @@ impl World {
     }
 }
 
+/// An id that nobody has seen, of this moment: the same for the same name. Its revocation is remembered.
+pub fn unseen(name: &str, at: Timestamp) -> String {
+    let mut entropy = belay::domain::entropy::Entropy::from_seed(Digest::of(name.as_bytes()).0);
+    GrantId::mint(at, &mut entropy).to_string()
+}
+
 /// The embedded store in `directory`.
 pub fn store(directory: &Path) -> Sqlite {
     Sqlite::open(directory).unwrap()
