@@ -133,7 +133,7 @@ impl Doors {
 
     /// Closes those that have had their last words.
     fn close(&self) {
-        for (_, held) in &mut self.lock().held {
+        for held in self.lock().held.values_mut() {
             if held.refused.is_some_and(|since| since.elapsed() >= LAST_WORDS)
                 && let Some(close) = held.close.take()
             {

@@ -54,6 +54,12 @@ impl Forger {
         self.sign(&self.header, &claims.to_string())
     }
 
+    /// The same throughout: whoever issues tokens keeps their status as well.
+    fn of_issuer(&self, issuer: &str) -> String {
+        let claims = self.claims.to_string().replace(self.claims["iss"].as_str().unwrap(), issuer);
+        self.sign(&self.header, &claims)
+    }
+
     fn without(&self, member: &str) -> String {
         let mut claims = self.claims.clone();
         claims.as_object_mut().unwrap().remove(member).unwrap();
@@ -120,7 +126,12 @@ fn forgeries(forger: &Forger, token: &str) -> Vec<(&'static str, &'static str, S
         ("no cnf", "token_malformed", forger.without("cnf")),
         ("no jti", "token_malformed", forger.without("jti")),
         ("exp in the past", "token_expired", forger.claim("exp", json!(1_600_000_000))),
-        ("another issuer", "token_issuer", forger.claim("iss", json!("https://evil.example"))),
+        ("another issuer", "token_issuer", forger.of_issuer("https://evil.example")),
+        (
+            "another issuer than that of its status",
+            "token_malformed",
+            forger.claim("iss", json!("https://evil.example")),
+        ),
         ("another epoch", "token_epoch", forger.claim("epoch", json!("AAAAAAAAAAAAAAAA"))),
         ("another holder", "possession", forger.claim("cnf", json!({ "x5t#S256": BASE64.encode([7; 32]) }))),
         ("an id never issued", "token_unknown", forger.claim("jti", json!("tok_01m826ztspf8fv6vxgstkferfd"))),

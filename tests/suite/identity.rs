@@ -37,7 +37,7 @@ async fn a_removed_operator_is_nobody_at_once_and_for_good() {
     refused("its renewal", renewed, Code::Unauthenticated, "caller_unknown", 6);
     let enrolled = enroll(broker.channel_of_nobody().await, &invited, csr).await;
     refused("its invitation", enrolled, Code::PermissionDenied, "not_active", 3);
-    assert_eq!(broker.run_as(&directory, &["agent", "list"]).err(6)["detail"]["reason"], "caller_unknown");
+    assert_eq!(broker.run_as(&directory, &["agent", "list"]).err(6)["detail"]["reason"], "tls_refused");
     assert_eq!(broker.run(&["operator", "invite", "ana"]).err(5)["detail"]["reason"], "not_found");
     assert_eq!(
         broker.run(&["operator", "add", "ana", "--role", "auditor"]).err(1)["detail"]["reason"],
