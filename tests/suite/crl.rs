@@ -185,7 +185,7 @@ fn a_list_names_its_own_place_and_believes_no_later_than_a_minute() {
                         other => panic!("{other:?}"),
                     }
                 }
-                assert_eq!(place.unwrap(), format!("https://example.org/crl/{}/{shard}.crl", key.kid));
+                assert_eq!(place, Some(format!("https://example.org/crl/{}/{shard}.crl", key.kid)));
             }
             let beyond = office.broker.revocation_list(&key.kid, 16).await.unwrap_err();
             assert_eq!(beyond.reason, "not_found");
