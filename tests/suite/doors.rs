@@ -12,7 +12,7 @@ use crate::support::needs;
 use crate::support::process::Broker;
 
 /// Longer than a connection stays that is refused everything.
-const STAYS: Duration = Duration::from_secs(10);
+const STAYS: Duration = Duration::from_secs(12);
 
 /// Follows the broker's health on a connection of its own, until that ends: how long that took.
 async fn followed(broker: &Broker, identity: &std::path::Path) -> tokio::task::JoinHandle<Duration> {
@@ -119,4 +119,18 @@ async fn no_session_is_resumed_past_a_revoke() {
         // OpenSSL names the alert of RFC 8446 section 6.2: certificate_revoked.
         assert!(refused.contains("certificate revoked"), "{version}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_ends_soon_after_the_certificate_that_it_shows() {
+    let broker = Broker::start();
+    let ana = Acting::with(&broker, &broker.enroll_agent("ana").await).await;
+    let (task, scopes) = (ana.task().await, vec!["db:read@**".to_owned()]);
+    let request = v1::RequestGrantRequest { task, scopes, ttl_ms: 5000, ..Default::default() };
+    let grant = ana.request(request).await.unwrap().into_inner().grant.unwrap().id;
+    let certificate = broker.home.join("certificate");
+    ana.certified(&grant, &certificate).await;
+    let took = followed(&broker, &certificate).await.await.unwrap();
+    assert!(took < STAYS, "the stream goes on");
+    assert!(took > Duration::from_secs(2), "the certificate was good for longer: {took:?}");
 }
