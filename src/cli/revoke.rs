@@ -51,14 +51,16 @@ impl Command {
                 (Err(refusal), Some(_)) => global.printer().fail(&refusal),
             }
         }
-        if let Some(wait) = self.wait {
-            await_all(&mut revocations, &mut done, wait).await?;
-        }
+        let waited = match self.wait {
+            Some(wait) => await_all(&mut revocations, &mut done, wait).await,
+            None => Ok(()),
+        };
         if !done.is_empty() {
             global.printer().print(&documents(&done, alone), || table(&done))?;
         }
         let awaited = self.wait.and_then(|_| still_awaited(&done));
-        refused.or(awaited).map_or(Ok(Outcome::Done), Err)
+        // What was cut is told first, whatever became of the waiting.
+        refused.or(waited.err()).or(awaited).map_or(Ok(Outcome::Done), Err)
     }
 }
 

@@ -162,12 +162,23 @@ async fn what_the_turn_decides_is_refused_to_the_wrong_role_and_leaves_no_trace(
         |target: &str| v1::RevokeRequest { target: target.into(), reason: reason(), dry_run: false }.encode_to_vec();
     let agent = || v1::ChangeAgentRequest { name: "other".to_owned(), reason: reason() }.encode_to_vec();
     let halt = || v1::ChangeGrantRequest { id: grant.clone(), reason: reason() }.encode_to_vec();
+    let halted = || v1::ChangeTaskRequest { id: task.clone(), reason: reason() }.encode_to_vec();
     let calls = [
         ("Agents/Suspend", agent()),
         ("Agents/Resume", agent()),
         ("Grants/Suspend", halt()),
         ("Grants/Resume", halt()),
-        ("Tasks/End", v1::EndTaskRequest { id: task, reason: reason() }.encode_to_vec()),
+        ("Tasks/End", v1::EndTaskRequest { id: task.clone(), reason: reason() }.encode_to_vec()),
+        ("Tasks/Suspend", halted()),
+        ("Tasks/Resume", halted()),
+        (
+            "Freezes/Freeze",
+            v1::FreezeRequest { scope: "db:*@**".into(), reason: reason(), ..Default::default() }.encode_to_vec(),
+        ),
+        (
+            "Freezes/Thaw",
+            v1::ThawRequest { id: "frz_01h455vb4pex5vsknk084sn02q".into(), reason: reason() }.encode_to_vec(),
+        ),
         ("Keys/Taint", v1::TaintKeyRequest { kid, reason: reason() }.encode_to_vec()),
         ("Revocations/Revoke", revoke(&token_id)),
         ("Revocations/Revoke", revoke(&grant)),
@@ -184,7 +195,8 @@ async fn what_the_turn_decides_is_refused_to_the_wrong_role_and_leaves_no_trace(
         let before = broker.log_size(&admin).await;
         for (rpc, body) in &calls {
             // Who breaks the glass cuts, and halts nothing.
-            if role == "break_glass" && !rpc.ends_with("Suspend") && !rpc.ends_with("Resume") {
+            let halts = ["Suspend", "Resume", "Freeze", "Thaw"].iter().any(|verb| rpc.ends_with(verb));
+            if role == "break_glass" && !halts {
                 continue;
             }
             let rpc = format!("/belay.v1.{rpc}");

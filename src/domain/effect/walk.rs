@@ -156,7 +156,8 @@ pub fn is_open(view: &View<'_>, cut: &Cutting, grant: &Grant) -> bool {
     grant.expires_at > cut.at
         && !matches!(grant.status, Status::Denied | Status::Completed)
         && view.agent(&grant.agent).is_some_and(|agent| since(agent.retired))
-        && view.task(&grant.task).is_some_and(|task| task_is_open(view, cut, task))
+        // A task is forgotten no sooner than its grants are over; one that stays for its lease was within it.
+        && view.task(&grant.task).is_none_or(|task| task_is_open(view, cut, task))
         && !was_cut(view, cut, &Target::Grant(grant.id), None)
         && ![Target::Agent(grant.agent.clone()), Target::Owner(grant.owner.clone())]
             .iter()
