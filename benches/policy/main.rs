@@ -98,6 +98,7 @@ fn agent(at: usize) -> Agent {
         ceiling: None,
         max_ttl: None,
         labels: Vec::new(),
+        retired: None,
         created_at,
         retired: None,
     }

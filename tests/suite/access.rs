@@ -158,6 +158,10 @@ async fn what_the_turn_decides_is_refused_to_the_wrong_role_and_leaves_no_trace(
     agents.register(crate::support::calls::registration("other")).await.unwrap();
     let kid = broker.run(&["keys", "list"]).ok()["keys"][0]["kid"].as_str().unwrap().to_owned();
     let reason = || "testing".to_owned();
+    let frozen = broker.run(&["freeze", "--scope", "none:none@none", "--reason", "testing"]).ok()["freeze"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let revoke =
         |target: &str| v1::RevokeRequest { target: target.into(), reason: reason(), dry_run: false }.encode_to_vec();
     let agent = || v1::ChangeAgentRequest { name: "other".to_owned(), reason: reason() }.encode_to_vec();
@@ -168,17 +172,14 @@ async fn what_the_turn_decides_is_refused_to_the_wrong_role_and_leaves_no_trace(
         ("Agents/Resume", agent()),
         ("Grants/Suspend", halt()),
         ("Grants/Resume", halt()),
-        ("Tasks/End", v1::EndTaskRequest { id: task.clone(), reason: reason() }.encode_to_vec()),
         ("Tasks/Suspend", halted()),
         ("Tasks/Resume", halted()),
+        ("Tasks/End", v1::EndTaskRequest { id: task.clone(), reason: reason() }.encode_to_vec()),
         (
             "Freezes/Freeze",
-            v1::FreezeRequest { scope: "db:*@**".into(), reason: reason(), ..Default::default() }.encode_to_vec(),
+            v1::FreezeRequest { scope: "none:*@**".into(), reason: reason(), ..Default::default() }.encode_to_vec(),
         ),
-        (
-            "Freezes/Thaw",
-            v1::ThawRequest { id: "frz_01h455vb4pex5vsknk084sn02q".into(), reason: reason() }.encode_to_vec(),
-        ),
+        ("Freezes/Thaw", v1::ThawRequest { id: frozen, reason: reason() }.encode_to_vec()),
         ("Keys/Taint", v1::TaintKeyRequest { kid, reason: reason() }.encode_to_vec()),
         ("Revocations/Revoke", revoke(&token_id)),
         ("Revocations/Revoke", revoke(&grant)),

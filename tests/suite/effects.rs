@@ -129,7 +129,7 @@ impl World {
     }
 }
 
-fn of<'a>(walked: &'a Walked, credential: impl std::fmt::Display) -> &'a Effect {
+fn of(walked: &Walked, credential: impl std::fmt::Display) -> &Effect {
     let name = credential.to_string();
     walked.effects.iter().find(|effect| effect.ended.to_string() == name).unwrap()
 }
