@@ -8,7 +8,7 @@ use super::cut::{Cut, Recorded};
 use super::event::{Activation, Body, Entry, Idempotency, Invocation, LeaseChange};
 use super::grant::{Grant, LiveToken, Status, Token};
 use super::id::{ApprovalId, GrantId};
-use super::lease::Lease;
+use super::lease::{Lease, LeaseStatus};
 use super::policy::Mode;
 use super::scope::Scope;
 use super::state::{Delta, Remembered, RequestKey, SnapshotMark};
@@ -176,7 +176,9 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         Body::LeaseChanged(LeaseChange { id, status, trouble, .. }) => {
             let known = view.lease(id).ok_or_else(|| missing(format!("lease {id}")))?.clone();
             let changed_at = if known.status == *status { known.changed_at } else { entry.at };
-            delta.leases.insert(*id, Lease { status: *status, changed_at, trouble: trouble.clone(), ..known });
+            let kept = known.kept || *status == LeaseStatus::Made;
+            let trouble = trouble.clone();
+            delta.leases.insert(*id, Lease { status: *status, kept, changed_at, trouble, ..known });
         }
         Body::Invoked(invocation) => invoked(view, invocation, &mut delta).map_err(missing)?,
         Body::SnapshotTaken { seq, digest, version } => {

@@ -62,6 +62,8 @@ pub struct Lease {
     pub expires_at: Timestamp,
     /// What is known of it in the target.
     pub status: LeaseStatus,
+    /// Whether it was made and kept: from then on nobody is making it any more, and somebody may have its secret.
+    pub kept: bool,
     /// Since when.
     pub changed_at: Timestamp,
     /// Why the target is not as it should be, if it is not.

@@ -70,12 +70,15 @@ pub fn wanted(view: &View<'_>, lease: &Lease, now: Timestamp) -> Wanted {
         return Wanted::Gone;
     }
     let state = view.standing(lease.grant, now).map(|standing| standing.state);
-    match (state, lease.status) {
-        // Nobody has it yet: it is not kept for later.
-        (Some(GrantState::Active), LeaseStatus::Planned) if now < lease.created_at.plus(MAKING) => Wanted::Live,
-        (_, LeaseStatus::Planned) => Wanted::Gone,
-        (Some(GrantState::Active), _) => Wanted::Live,
-        (Some(GrantState::Suspended), _) => Wanted::Halted,
+    match state {
+        // Nobody has it yet: it is made now, or not at all.
+        Some(GrantState::Active) if !lease.kept => {
+            let on_its_way = lease.status == LeaseStatus::Planned && now < lease.created_at.plus(MAKING);
+            if on_its_way { Wanted::Live } else { Wanted::Gone }
+        }
+        _ if !lease.kept => Wanted::Gone,
+        Some(GrantState::Active) => Wanted::Live,
+        Some(GrantState::Suspended) => Wanted::Halted,
         _ => Wanted::Gone,
     }
 }
@@ -155,6 +158,7 @@ impl IssueLease {
             created_at: ctx.now,
             expires_at: self.ttl.map_or(grant.expires_at, |ttl| ctx.now.plus(ttl).min(grant.expires_at)),
             status: LeaseStatus::Planned,
+            kept: false,
             changed_at: ctx.now,
             trouble: None,
         })
@@ -174,7 +178,7 @@ impl Decide for KeepLease {
                 format!("lease `{}` was over before its secret could be handed out; ask for another", lease.id);
             return Err(Error::denied("lease_over", message));
         }
-        let kept = Lease { status: LeaseStatus::Made, changed_at: ctx.now, trouble: None, ..lease.clone() };
+        let kept = Lease { status: LeaseStatus::Made, kept: true, changed_at: ctx.now, trouble: None, ..lease.clone() };
         Ok(Decision::new(vec![changed(&kept)], kept))
     }
 }

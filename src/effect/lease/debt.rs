@@ -62,9 +62,9 @@ pub(super) fn due(view: &View<'_>, lease: &Lease, now: Timestamp) -> Due {
     let settled = lease.created_at.plus(MAKING).plus(MARGIN);
     match (wanted(view, lease, now), lease.status) {
         (_, LeaseStatus::Ended) => Due::Never,
-        // One that was made has no maker any more. Of the others its maker may still be on the way.
-        (Wanted::Gone, LeaseStatus::Planned) if now < settled => Due::Now(Act::Hold),
-        (Wanted::Gone, LeaseStatus::Halted) if now < settled => Due::At(settled),
+        // Its maker may still be on the way.
+        (Wanted::Gone, LeaseStatus::Halted) if !lease.kept && now < settled => Due::At(settled),
+        (Wanted::Gone, _) if !lease.kept && now < settled => Due::Now(Act::Hold),
         (Wanted::Gone, _) => Due::Now(Act::End),
         (Wanted::Halted, LeaseStatus::Made) => Due::Now(Act::Halt),
         (Wanted::Live, LeaseStatus::Halted) => Due::Now(Act::Resume),

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use super::debt::{Act, Due, due};
 use super::pace::{Circuit, again};
 use super::{Failure, Targets};
-use crate::domain::decide::{Caller, Decide, GiveUpLease, ReportLease, Wanted, wanted};
+use crate::domain::decide::{Caller, Decide, ReportLease};
 use crate::domain::error::Error;
 use crate::domain::event::Body;
 use crate::domain::id::LeaseId;
@@ -299,9 +299,6 @@ impl Engine {
 /// Does it, and records what came of it.
 async fn attempt(ledger: &Ledger, targets: &Targets, id: LeaseId, act: Act) -> Result<(), Failure> {
     let Some(lease) = ledger.view(|view| view.lease(&id).cloned()) else { return Ok(()) };
-    if act == Act::Hold {
-        give_up(ledger, &lease).await.map_err(|error| Failure::refused(error.message))?;
-    }
     let outcome = act_on(targets, &lease, act).await;
     let report = match &outcome {
         Ok(()) => ReportLease { id, status: act.done(&lease), trouble: None },
@@ -314,16 +311,6 @@ async fn attempt(ledger: &Ledger, targets: &Targets, id: LeaseId, act: Act) -> R
         Ok(()) => outcome,
         // Done, and not known to be: it is done again, which changes nothing.
         Err(error) => Err(Failure::refused(format!("it is not recorded: {error}"))),
-    }
-}
-
-/// What was never kept is not brought back: not by a grant that is resumed, nor because its name is there by now.
-async fn give_up(ledger: &Ledger, lease: &Lease) -> Result<(), Error> {
-    let now = ledger.now();
-    let held = Lease { status: LeaseStatus::Halted, ..lease.clone() };
-    match ledger.view(|view| wanted(&view, &held, now)) {
-        Wanted::Gone => Ok(()),
-        Wanted::Live | Wanted::Halted => submit(ledger, GiveUpLease { id: lease.id }).await,
     }
 }
 

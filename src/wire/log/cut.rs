@@ -120,9 +120,9 @@ impl TryFrom<pb::Backend> for Backend {
 
 impl From<&Lease> for pb::Lease {
     fn from(lease: &Lease) -> Self {
-        let Lease { id, grant, root, agent, backend, role, created_at, expires_at, status, changed_at, trouble } =
+        let Lease { id, grant, root, agent, backend, role, created_at, expires_at, status, kept, changed_at, trouble } =
             lease;
-        let new = *status == LeaseStatus::Planned && changed_at == created_at && trouble.is_none();
+        let new = *status == LeaseStatus::Planned && !kept && changed_at == created_at && trouble.is_none();
         debug_assert!(new, "an event holds a record as it was new");
         Self {
             id: id.to_string(),
@@ -150,6 +150,7 @@ impl TryFrom<pb::Lease> for Lease {
             created_at: time(body.created_at),
             expires_at: time(body.expires_at),
             status: LeaseStatus::Planned,
+            kept: false,
             changed_at: time(body.created_at),
             trouble: None,
         })

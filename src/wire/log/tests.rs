@@ -217,6 +217,7 @@ fn lease() -> Lease {
         created_at: ms(9),
         expires_at: ms(99),
         status: LeaseStatus::Planned,
+        kept: false,
         changed_at: ms(9),
         trouble: None,
     }
