@@ -5,7 +5,9 @@
 //! gone afterwards, however it ends.
 
 mod acts;
+mod cluster;
 mod elevated;
+mod leased;
 mod stage;
 
 use std::time::Instant;
@@ -67,6 +69,7 @@ async fn tell(teller: &mut Teller) -> Result<()> {
 async fn scenes(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let cast = gather(teller, stage).await?;
     within(teller, stage, &cast).await?;
+    leased::play(teller, stage, &cast.task).await?;
     elevated(teller, stage, &cast).await?;
     teller.picture("before", &acts::tree(stage, &cast.root).await?);
     let title = ("revoked", "an operator revokes the root: one event, and it is over");

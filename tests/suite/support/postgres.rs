@@ -18,7 +18,7 @@ pub const READER: &str = "app.read-only";
 /// The role to lease from that writes, and makes tables.
 pub const WRITER: &str = "app-writer";
 /// The password of every account that the fixture makes.
-const PASSWORD: &str = "s3cret-of-the-fixture";
+pub const PASSWORD: &str = "s3cret-of-the-fixture";
 const LONG: Duration = Duration::from_secs(30);
 
 /// A running server, or one that was stopped by the test. It has a database `shop` with a table `orders`.
@@ -125,6 +125,11 @@ impl Postgres {
             "GRANT \"{READER}\", \"{WRITER}\" TO broker WITH ADMIN OPTION; GRANT pg_signal_backend TO broker"
         ));
         self.url("broker")
+    }
+
+    /// The same server and password, for an account that is not there.
+    pub fn broker_url_with(&self, account: &str) -> String {
+        self.url(&account.replace(' ', "%20"))
     }
 
     /// An account with these attributes, and nothing granted.
