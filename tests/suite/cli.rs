@@ -157,14 +157,10 @@ fn what_is_not_built_is_refused_by_name() {
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
     let unbuilt: [(&[&str], &[&str]); 11] = [
         (&["status"], &["--output", "toml"]),
-        (&call, &["--presenter", "cert.pem"]),
         (&call, &["--ticket"]),
         (&["token", "verify", "x"], &["--offline", "dir"]),
-        (&[], &["pep", "list"]),
-        (&[], &["lease", "issue"]),
         (&["audit"], &["verify"]),
         (&["audit"], &["export"]),
-        (&[], &["backend", "list"]),
         (&[], &["guard", "mcp"]),
         (&[], &["backup", "file"]),
     ];

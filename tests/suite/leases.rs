@@ -308,9 +308,9 @@ fn roles_of_ours_that_nobody_leases_are_found_and_those_of_others_are_not_touche
         .try_at(
             &rig.postgres.url("broker"),
             &format!(
-                "CREATE ROLE {stray} LOGIN; COMMENT ON ROLE {stray} IS '{mark}';
-         CREATE ROLE {foreign} LOGIN; COMMENT ON ROLE {foreign} IS '{mark}.example';
-         CREATE ROLE {unmarked} LOGIN; CREATE ROLE {elsewhere} LOGIN; COMMENT ON ROLE {elsewhere} IS '{mark}'"
+                "CREATE ROLE {foreign} LOGIN; COMMENT ON ROLE {foreign} IS '{mark}.example';
+         CREATE ROLE {unmarked} LOGIN; CREATE ROLE {elsewhere} LOGIN; COMMENT ON ROLE {elsewhere} IS '{mark}';
+         CREATE ROLE {stray} LOGIN; COMMENT ON ROLE {stray} IS '{mark}'"
             ),
         )
         .unwrap();

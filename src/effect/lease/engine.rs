@@ -1,12 +1,13 @@
 //! Makes the targets what the state calls for: cuts, halts and resumes leases, until it is done, across restarts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::debt::{Act, Due, due};
 use super::pace::{Circuit, again};
@@ -63,6 +64,18 @@ enum Done {
 
 type Running = FuturesUnordered<BoxFuture<'static, Done>>;
 
+/// Keeps an engine at work until it is dropped, or the ledger stops: a panic ends one engine, and no cut.
+pub async fn tend(ledger: Arc<Ledger>, targets: Arc<Targets>) {
+    loop {
+        let engine = Engine::new(Arc::clone(&ledger), Arc::clone(&targets));
+        match AssertUnwindSafe(engine.run()).catch_unwind().await {
+            Ok(()) => return,
+            Err(_) => tracing::error!("leases are not tended; it is begun anew in {} s", TICK.as_secs()),
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
 impl Engine {
     /// For these targets.
     pub fn new(ledger: Arc<Ledger>, targets: Arc<Targets>) -> Self {
@@ -72,9 +85,9 @@ impl Engine {
 
     /// Works until it is dropped, or the ledger stops.
     pub async fn run(mut self) {
-        for state in ["open", "left"] {
-            measure::LEASE_DEBT.begin(&[state]);
-        }
+        measure::LEASE_ATTEMPTS.begin(&[Act::End.word(), "away"]);
+        measure::LEASE_SECONDS.begin(&[Act::End.word()]);
+        self.show();
         let mut follower = Follower::behind(Arc::clone(&self.ledger), self.ledger.checkpoint().0);
         let mut running = Running::new();
         self.look_at_all();
@@ -131,8 +144,9 @@ impl Engine {
     fn look_at_all(&mut self) {
         self.next = None;
         let open = |lease: &&Lease| lease.status != LeaseStatus::Ended;
-        let all: Vec<_> = self.ledger.view(|view| view.leases().filter(open).map(|lease| lease.id).collect());
-        self.todo.retain(|id, todo| todo.running || all.binary_search(id).is_ok() || all.contains(id));
+        let mut all: Vec<_> = self.ledger.view(|view| view.leases().filter(open).map(|lease| lease.id).collect());
+        all.sort_unstable();
+        self.todo.retain(|id, todo| todo.running || all.binary_search(id).is_ok());
         for step in all.chunks(STEP) {
             self.look_at(step);
         }

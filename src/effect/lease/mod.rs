@@ -10,7 +10,7 @@ mod postgres;
 mod target;
 mod targets;
 
-pub use engine::Engine;
+pub use engine::{Engine, tend};
 pub use postgres::Postgres;
 pub use target::{Failure, Order, Probe, Secret, Target};
 pub use targets::Targets;

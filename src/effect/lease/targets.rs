@@ -26,8 +26,11 @@ pub struct Targets {
     ledger: Arc<Ledger>,
     vault: Vault,
     domain: TrustDomain,
-    open: Mutex<HashMap<Name, (Digest, Arc<dyn Target>)>>,
+    open: Mutex<HashMap<Name, Opened>>,
 }
+
+/// A system, by the address that it was opened with.
+type Opened = (Digest, Arc<dyn Target>);
 
 impl Targets {
     /// None is open yet.
