@@ -1,18 +1,22 @@
 //! The feed to enforcement points: one answer that does not end, and what they say meanwhile.
 
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use futures_util::stream::{self, Stream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Edge, access, open};
 use crate::domain::decide::Caller;
 use crate::domain::error::Error;
+use crate::domain::feed::{Message, Said};
 use crate::effect::feed::Subscription;
 use crate::measure::Stopwatch;
 use crate::wire::feed::message;
-use crate::wire::v1::feed_request::Said;
+use crate::wire::v1::feed_request::Said as Asks;
 use crate::wire::v1::{FeedHello, FeedMessage, FeedRequest, feed_server::Feed};
 
 /// How often it is asked whether an enforcement point may follow on: its certificate ends without an event.
@@ -50,7 +54,7 @@ impl Feed for Edge {
             let hello = tokio::time::timeout(HELLO, requests.message()).await;
             let hello = hello.map_err(|_| Error::missing("hello"))??;
             let hello = match hello.and_then(|request| request.said) {
-                Some(Said::Hello(hello)) => hello,
+                Some(Asks::Hello(hello)) => hello,
                 _ => return Err(Status::from(Error::missing("hello"))),
             };
             let FeedHello { after, epoch } = hello;
@@ -58,12 +62,29 @@ impl Feed for Edge {
             let requests = Some(requests);
             Ok(Following { edge, caller, subscription, requests, looked: Stopwatch::start() })
         };
-        let messages = stream::once(begin);
-        let messages = futures_util::TryStreamExt::try_flatten(futures_util::TryStreamExt::map_ok(messages, |one| {
-            stream::try_unfold(one, Following::next)
-        }));
-        Ok(Response::new(Box::pin(messages)))
+        let messages = stream::once(begin).map_ok(|following| stream::try_unfold(following, Following::next));
+        Ok(Response::new(Box::pin(messages.try_flatten())))
     }
+}
+
+thread_local! {
+    /// What this thread wrote last, of what all are told.
+    static LAST: RefCell<Option<(Arc<Message>, FeedMessage)>> = const { RefCell::new(None) };
+}
+
+/// The message as it is sent: written once for many.
+fn written(said: &Arc<Message>) -> FeedMessage {
+    if !matches!(said.said, Said::Signal(_)) {
+        return message(Message::clone(said));
+    }
+    LAST.with_borrow_mut(|last| match last {
+        Some((of, written)) if Arc::ptr_eq(of, said) => written.clone(),
+        _ => {
+            let written = message(Message::clone(said));
+            *last = Some((Arc::clone(said), written.clone()));
+            written
+        }
+    })
 }
 
 impl Following {
@@ -75,26 +96,26 @@ impl Following {
             }
             let Some(requests) = &mut self.requests else {
                 let said = self.subscription.next().await?;
-                return Ok(Some((message(said), self)));
+                return Ok(Some((written(&said), self)));
             };
             tokio::select! {
                 request = requests.message() => match request? {
                     Some(request) => self.take(request)?,
                     None => self.requests = None,
                 },
-                said = self.subscription.next() => return Ok(Some((message(said?), self))),
+                said = self.subscription.next() => return Ok(Some((written(&said?), self))),
             }
         }
     }
 
     fn take(&mut self, request: FeedRequest) -> Result<(), Error> {
         match request.said {
-            Some(Said::Beat(beat)) => self.subscription.beat(beat.nonce),
-            Some(Said::Ack(ack)) => {
+            Some(Asks::Beat(beat)) => self.subscription.beat(beat.nonce),
+            Some(Asks::Ack(ack)) => {
                 self.subscription.ack(ack.seq);
                 Ok(())
             }
-            Some(Said::Hello(_)) => Err(Error::malformed("hello", "…", "it is said once, at the beginning")),
+            Some(Asks::Hello(_)) => Err(Error::malformed("hello", "…", "it is said once, at the beginning")),
             None => Err(Error::missing("said")),
         }
     }

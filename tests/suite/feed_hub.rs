@@ -54,7 +54,7 @@ async fn halt(world: &World, agent: &str, status: AgentStatus) {
 }
 
 /// The next that says something.
-async fn next(subscription: &mut Subscription) -> Result<Message, Error> {
+async fn next(subscription: &mut Subscription) -> Result<Arc<Message>, Error> {
     loop {
         let message =
             tokio::time::timeout(Duration::from_secs(20), subscription.next()).await.expect("it says something")?;
@@ -68,7 +68,7 @@ async fn next(subscription: &mut Subscription) -> Result<Message, Error> {
 async fn cuts(subscription: &mut Subscription, last: &str) -> Vec<String> {
     let mut found = Vec::new();
     while found.last().is_none_or(|found| found != last) {
-        match next(subscription).await.unwrap().said {
+        match next(subscription).await.unwrap().said.clone() {
             Said::Signal(Signal::Cut { target, .. }) => found.push(target.to_string()),
             Said::State(part) => found.extend(part.signals.into_iter().filter_map(|signal| match signal {
                 Signal::Cut { target, .. } => Some(target.to_string()),
@@ -115,7 +115,7 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
     let head = world.ledger.checkpoint().0;
     for (seq, epoch) in [(known, "another"), (known, ""), (head + 1, &epoch), (u64::MAX, &epoch)] {
         let mut newcomer = hub.subscribe(&pep(), Some((seq, epoch))).unwrap();
-        let said = next(&mut newcomer).await.unwrap().said;
+        let said = &next(&mut newcomer).await.unwrap().said;
         assert!(matches!(said, Said::State(Part { first: true, .. })), "{seq} of {epoch}: {said:?}");
     }
 }
@@ -160,7 +160,7 @@ async fn a_slow_subscriber_delays_nobody() {
     assert_eq!((error.code, error.reason), (Code::Exhausted, "feed_lagged"));
     let behind: u64 = error.message.rsplit(' ').next().unwrap().parse().unwrap();
     let mut again = hub.subscribe(&reader, Some((behind, &origin(&world).epoch))).unwrap();
-    let said = next(&mut again).await.unwrap().said;
+    let said = &next(&mut again).await.unwrap().said;
     assert!(matches!(said, Said::State(_)), "what it missed is not in the ring any more: {said:?}");
 }
 
@@ -268,7 +268,7 @@ impl Service {
         loop {
             let message = self.subscription.next().await.unwrap();
             let done = until(&message.said);
-            self.verifier.apply(message).unwrap();
+            self.verifier.apply(Message::clone(&message)).unwrap();
             if done {
                 return;
             }
@@ -285,13 +285,13 @@ impl Service {
             let message = self.subscription.next().await.unwrap();
             match &message.said {
                 Said::Echo(_) => {
-                    self.verifier.apply(message).unwrap();
+                    self.verifier.apply(Message::clone(&message)).unwrap();
                     return true;
                 }
                 Said::Heartbeat => heartbeats += 1,
                 _ => {}
             }
-            self.verifier.apply(message).unwrap();
+            self.verifier.apply(Message::clone(&message)).unwrap();
         }
         false
     }
@@ -387,9 +387,9 @@ async fn a_message_that_is_missed_is_noticed() {
     // The next says so, whatever it is; and no echo counts any more.
     let known = service.verifier.position().unwrap().0;
     let message = service.subscription.next().await.unwrap();
-    let gap = service.verifier.apply(message.clone()).unwrap_err();
+    let gap = service.verifier.apply(Message::clone(&message)).unwrap_err();
     assert_eq!((gap.known, gap.said), (known, missed.seq));
-    let echo = Message { said: Said::Echo(b"x".to_vec()), ..message };
+    let echo = Message { said: Said::Echo(b"x".to_vec()), ..Message::clone(&message) };
     service.verifier.beat(b"x".to_vec(), service.monotonic + Duration::from_secs(60));
     service.verifier.apply(Message { prev: 0, ..echo }).unwrap_err();
     service.monotonic += Duration::from_secs(5);
@@ -414,6 +414,6 @@ async fn a_hostile_subscriber_is_bounded() {
     for at in 0..1000_u32 {
         service.subscription.beat(at.to_be_bytes().to_vec()).unwrap();
     }
-    let said = next(&mut service.subscription).await.unwrap().said;
-    assert_eq!(said, Said::Echo(999_u32.to_be_bytes().to_vec()), "the last of many takes their place");
+    let said = next(&mut service.subscription).await.unwrap();
+    assert_eq!(said.said, Said::Echo(999_u32.to_be_bytes().to_vec()), "the last of many takes their place");
 }

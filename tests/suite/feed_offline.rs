@@ -1,6 +1,6 @@
 //! What a verifier says offline is what the broker says, whatever happened.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use belay::domain::agent::AgentStatus;
 use belay::domain::cut::Target;
@@ -8,6 +8,7 @@ use belay::domain::decide::{
     Caller, EndTask, IssueToken, RenewGrant, Revoke, SetAgentStatus, SetGrantStatus, StartTask,
 };
 use belay::domain::digest::Digest;
+use belay::domain::entropy::Entropy;
 use belay::domain::feed::{Message, Part, Said, Signal, live, signal};
 use belay::domain::grant::Status;
 use belay::domain::id::{GrantId, TaskId, TokenId};
@@ -265,4 +266,59 @@ fn an_offline_verifier_agrees_with_the_broker() {
         })
     });
     assert!(valid > 100 && over > 100, "{valid} were good, {over} were not");
+}
+
+/// The time of one look at a token whose signature was seen, and of the first look.
+fn timed(told: &mut Told, office: &Office, token: &str, holder: &Caller) -> (Duration, Duration) {
+    const LOOKS: u32 = 2000;
+    told.refresh();
+    let audience = office.broker.origin().issuer.clone();
+    let thumbprint = holder.presenter().unwrap().thumbprint;
+    let now = office.world.ledger.now();
+    let look = || {
+        let answer = told.verifier.check(token, &audience, Some(&thumbprint), now, Duration::ZERO);
+        assert!(matches!(answer, Answer::Valid(_)), "{answer:?}");
+    };
+    let since = Instant::now();
+    look();
+    let first = since.elapsed();
+    let rounds: Vec<Duration> = (0..9)
+        .map(|_| {
+            let since = Instant::now();
+            (0..LOOKS).for_each(|_| look());
+            since.elapsed() / LOOKS
+        })
+        .collect();
+    (first, rounds.into_iter().min().unwrap())
+}
+
+/// A handful of looks, however deep the chain, and however much is cut elsewhere.
+#[test]
+fn a_deep_chain_is_checked_in_the_time_of_a_shallow_one() {
+    block_on(async {
+        let scene = Scene::new().await;
+        let (office, ana) = (&scene.office, &scene.agents[0]);
+        let task = office.world.task(ana).await;
+        let root = office.world.grant(ana, task.id, &["db:read@**"]).await.unwrap();
+        let mut deepest = root.id;
+        for _ in 1..belay::domain::MAX_CHAIN {
+            deepest = office.world.delegate(ana, deepest, "ana", &["db:read@**"]).await.unwrap().id;
+        }
+        let (shallow, deep) = (office.token(ana, root.id).await, office.token(ana, deepest).await);
+        let mut told = Told::whole(office, 0, Vec::new());
+        told.follow(office);
+        let (now, mut entropy) = (office.world.ledger.now(), Entropy::from_seed([9; 32]));
+        for _ in 0..20_000 {
+            let target = Target::Grant(GrantId::mint(now, &mut entropy));
+            told.upto += 1;
+            let cut = Signal::Cut { target, seq: told.upto, until: now.plus(Span::hours(24)) };
+            told.say(told.upto, told.last, now, Said::Signal(cut));
+            told.last = told.upto;
+        }
+        let ((first, one), (first_deep, sixteen)) =
+            (timed(&mut told, office, &shallow, ana), timed(&mut told, office, &deep, ana));
+        println!("depth 1: {one:.1?}, first {first:.1?}; depth 16: {sixteen:.1?}, first {first_deep:.1?}; 20,000 cuts");
+        assert!(sixteen < one * 8, "{one:.1?} and {sixteen:.1?}");
+        assert!(sixteen < Duration::from_micros(500), "{sixteen:.1?}");
+    });
 }

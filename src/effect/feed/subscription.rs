@@ -103,7 +103,7 @@ impl Subscription {
     ///
     /// # Errors
     /// It has not kept up, and ends: the message says where to go on.
-    pub async fn next(&mut self) -> Result<Message, Error> {
+    pub async fn next(&mut self) -> Result<Arc<Message>, Error> {
         loop {
             self.is_read()?;
             if let Some(message) = self.begun() {
@@ -113,7 +113,7 @@ impl Subscription {
             let position = *self.position.borrow_and_update();
             match self.receiver.try_recv() {
                 Ok(message) if message.seq <= self.sent => continue,
-                Ok(message) => return Ok(self.said(&message)),
+                Ok(message) => return Ok(self.said(message)),
                 Err(TryRecvError::Lagged(_)) => return Err(self.behind("lagged")),
                 Err(TryRecvError::Closed) => return Err(stopped()),
                 Err(TryRecvError::Empty) => self.sent = self.sent.max(position),
@@ -127,7 +127,7 @@ impl Subscription {
             tokio::select! {
                 message = self.receiver.recv() => match message {
                     Ok(message) if message.seq <= self.sent => {}
-                    Ok(message) => return Ok(self.said(&message)),
+                    Ok(message) => return Ok(self.said(message)),
                     Err(RecvError::Lagged(_)) => return Err(self.behind("lagged")),
                     Err(RecvError::Closed) => return Err(stopped()),
                 },
@@ -141,7 +141,7 @@ impl Subscription {
     }
 
     /// What has to be sent before anything new: the whole state, then what came since.
-    fn begun(&mut self) -> Option<Message> {
+    fn begun(&mut self) -> Option<Arc<Message>> {
         if let Some((whole, from)) = self.whole.take() {
             let to = (from + PART).min(whole.signals.len());
             let (first, last) = (from == 0, to == whole.signals.len());
@@ -151,10 +151,10 @@ impl Subscription {
                 self.whole = Some((whole, to));
             }
             let part = self.part(signals, first, last);
-            return Some(Message { seq, prev: 0, at, said: Said::State(part) });
+            return Some(Arc::new(Message { seq, prev: 0, at, said: Said::State(part) }));
         }
         let message = self.missed.pop_front()?;
-        Some(self.said(&message))
+        Some(self.said(message))
     }
 
     fn part(&self, signals: Vec<Signal>, first: bool, last: bool) -> Part {
@@ -164,13 +164,13 @@ impl Subscription {
         Part { issuer, epoch, staleness, signals, first, last }
     }
 
-    fn said(&mut self, message: &Message) -> Message {
+    fn said(&mut self, message: Arc<Message>) -> Arc<Message> {
         (self.sent, self.last) = (message.seq, message.seq);
-        message.clone()
+        message
     }
 
-    fn message(&self, said: Said) -> Message {
-        Message { seq: self.sent, prev: self.last, at: self.hub.ledger.now(), said }
+    fn message(&self, said: Said) -> Arc<Message> {
+        Arc::new(Message { seq: self.sent, prev: self.last, at: self.hub.ledger.now(), said })
     }
 
     /// A nonce came. It is echoed once all that was recorded by now has been sent; another one takes its place.
