@@ -31,7 +31,7 @@ const SUBJECTS: [Option<&str>; 3] = [None, Some("alice"), Some("carol")];
 #[derive(Clone, Debug)]
 enum Step {
     Task { agent: u8, subject: u8 },
-    Grant { agent: u8, task: u8, ttl: i64 },
+    Grant { task: u8, ttl: i64 },
     Delegate { grant: u8, to: u8 },
     Token { grant: u8 },
     Renew { grant: u8 },
@@ -47,7 +47,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let n = any::<u8>;
     let step = prop_oneof![
         3 => (n(), n()).prop_map(|(agent, subject)| Step::Task { agent, subject }),
-        5 => (n(), n(), 20_000..900_000_i64).prop_map(|(agent, task, ttl)| Step::Grant { agent, task, ttl }),
+        5 => (n(), 20_000..900_000_i64).prop_map(|(task, ttl)| Step::Grant { task, ttl }),
         8 => (n(), n()).prop_map(|(grant, to)| Step::Delegate { grant, to }),
         10 => n().prop_map(|grant| Step::Token { grant }),
         1 => n().prop_map(|grant| Step::Renew { grant }),
@@ -101,7 +101,7 @@ impl Scene {
                 let started = world.submit(&self.agents[agent], command).await;
                 self.tasks.extend(started.map(|started| (started.task.id, agent)));
             }
-            Step::Grant { task, ttl, .. } => {
+            Step::Grant { task, ttl } => {
                 let Some((task, agent)) = pick(&self.tasks, task) else { return };
                 let command = belay::domain::decide::RequestGrant {
                     task,
