@@ -100,7 +100,6 @@ fn agent(at: usize) -> Agent {
         labels: Vec::new(),
         retired: None,
         created_at,
-        retired: None,
     }
 }
 

@@ -155,7 +155,7 @@ fn each_exit_code_means_one_thing() {
 fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 11] = [
+    let unbuilt: [(&[&str], &[&str]); 7] = [
         (&["status"], &["--output", "toml"]),
         (&call, &["--ticket"]),
         (&["token", "verify", "x"], &["--offline", "dir"]),

@@ -82,6 +82,7 @@ impl World {
             expires_at: grant.expires_at,
             status: LeaseStatus::Planned,
             changed_at: now,
+            kept: false,
             trouble: None,
         };
         self.happens(Body::LeaseIssued { lease: lease.clone() }).await;
