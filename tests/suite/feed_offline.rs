@@ -1,5 +1,6 @@
 //! What a verifier says offline is what the broker says, whatever happened.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use belay::domain::agent::AgentStatus;
@@ -43,22 +44,30 @@ enum Step {
     Turn { millis: i64 },
 }
 
+/// A chain of three with a token under each: what is cut has something below it.
+fn begun() -> Vec<Step> {
+    let mut steps = vec![Step::Task { agent: 0, subject: 1 }, Step::Grant { task: 0, ttl: 900_000 }];
+    steps.extend((0..2).map(|grant| Step::Delegate { grant, to: grant + 1 }));
+    steps.extend((0..3).map(|grant| Step::Token { grant }));
+    steps
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let n = any::<u8>;
     let step = prop_oneof![
         3 => (n(), n()).prop_map(|(agent, subject)| Step::Task { agent, subject }),
         5 => (n(), 20_000..900_000_i64).prop_map(|(task, ttl)| Step::Grant { task, ttl }),
-        8 => (n(), n()).prop_map(|(grant, to)| Step::Delegate { grant, to }),
-        10 => n().prop_map(|grant| Step::Token { grant }),
+        12 => (n(), n()).prop_map(|(grant, to)| Step::Delegate { grant, to }),
+        12 => n().prop_map(|grant| Step::Token { grant }),
         1 => n().prop_map(|grant| Step::Renew { grant }),
-        4 => (n(), n()).prop_map(|(grant, to)| Step::Grants { grant, to }),
+        3 => (n(), n()).prop_map(|(grant, to)| Step::Grants { grant, to }),
         1 => n().prop_map(|task| Step::EndTask { task }),
-        3 => (n(), n()).prop_map(|(agent, to)| Step::Agent { agent, to }),
+        2 => (n(), n()).prop_map(|(agent, to)| Step::Agent { agent, to }),
         3 => (n(), n()).prop_map(|(kind, which)| Step::Revoke { kind, which }),
         1 => Just(Step::Taint),
         2 => (100..200_000_i64).prop_map(|millis| Step::Turn { millis }),
     ];
-    proptest::collection::vec(step, 10..60)
+    proptest::collection::vec(step, 10..50)
 }
 
 struct Scene {
@@ -66,7 +75,7 @@ struct Scene {
     agents: Vec<Caller>,
     tasks: Vec<(TaskId, usize)>,
     grants: Vec<(GrantId, usize)>,
-    tokens: Vec<(TokenId, String, usize)>,
+    tokens: Vec<(TokenId, GrantId, String, usize)>,
     taints: usize,
     _directory: tempfile::TempDir,
 }
@@ -126,7 +135,7 @@ impl Scene {
                 let issued = world.submit(&self.agents[agent], IssueToken { grant, audience: None }).await;
                 if let Ok(answer) = issued {
                     let signed = self.office.broker.sign_token(answer).unwrap();
-                    self.tokens.push((signed.id, signed.token, agent));
+                    self.tokens.push((signed.id, grant, signed.token, agent));
                 }
             }
             Step::Renew { grant } => {
@@ -146,20 +155,21 @@ impl Scene {
             }
             Step::Agent { agent, to } => {
                 let name = pick(&AGENTS, agent).unwrap().parse().unwrap();
-                let status = match to % 8 {
-                    0..=2 => AgentStatus::Suspended,
-                    3..=6 => AgentStatus::Active,
+                let status = match to % 16 {
+                    0..=4 => AgentStatus::Suspended,
+                    5..=14 => AgentStatus::Active,
                     _ => AgentStatus::Retired,
                 };
                 let _ = world.submit(&boss, SetAgentStatus { name, status, reason: reason() }).await;
             }
             Step::Revoke { kind, which } => {
-                let target = match kind % 10 {
+                let target = match kind % 14 {
                     0 => Some(Target::Agent(pick(&AGENTS, which).unwrap().parse().unwrap())),
                     1 => Some(Target::Owner(format!("owner-of-{}", pick(&AGENTS, which).unwrap()).parse().unwrap())),
                     2 => Some(Target::Subject("alice".parse().unwrap())),
                     3 => pick(&self.tasks, which).map(|(task, _)| Target::Task(task)),
-                    4..=6 => pick(&self.grants, which).map(|(grant, _)| Target::Grant(grant)),
+                    // The first ones have the most below them.
+                    4..=10 => pick(&self.grants, which % 4).map(|(grant, _)| Target::Grant(grant)),
                     _ => {
                         let ids: Vec<TokenId> = self.tokens.iter().map(|(id, ..)| *id).collect();
                         pick(&ids, which).map(Target::Token)
@@ -235,20 +245,20 @@ impl Told {
 /// everybody does.
 #[test]
 fn an_offline_verifier_agrees_with_the_broker() {
-    let (mut valid, mut over) = (0, 0);
-    let counted = std::cell::RefCell::new((&mut valid, &mut over));
-    property::check(24, &steps(), |history| {
+    let (valid, over, above) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let more = |count: &Cell<u64>| count.set(count.get() + 1);
+    property::check(40, &steps(), |history| {
         block_on(async {
             let mut scene = Scene::new().await;
             let mut follower = Told::whole(&scene.office, 0, Vec::new());
-            for step in history {
+            for step in begun().into_iter().chain(history) {
                 let shown = format!("{step:?}");
                 scene.take(step).await;
                 follower.follow(&scene.office);
                 let (head, now) = (scene.office.world.ledger.checkpoint().0, scene.office.world.ledger.now());
                 let signals = scene.office.world.ledger.view(|view| live(&view, now));
                 let mut newcomer = Told::whole(&scene.office, head, signals);
-                for (id, token, holder) in &scene.tokens {
+                for (id, grant, token, holder) in &scene.tokens {
                     let holder = &scene.agents[*holder];
                     let broker = scene.office.broker.check(&asked(holder), token).refusal;
                     let (one, other) =
@@ -258,14 +268,19 @@ fn an_offline_verifier_agrees_with_the_broker() {
                     if !agree {
                         return Err(TestCaseError::fail(format!("{shown}: {id}: {broker}, {one}, {other}")));
                     }
-                    let mut counted = counted.borrow_mut();
-                    *(if broker == "valid" { &mut *counted.0 } else { &mut *counted.1 }) += 1;
+                    more(if broker == "valid" { &valid } else { &over });
+                    let own = scene.office.world.ledger.view(|view| view.cut(&Target::Grant(*grant)).is_some());
+                    if broker == "grant_revoked" && !own {
+                        more(&above);
+                    }
                 }
             }
             Ok(())
         })
     });
-    assert!(valid > 100 && over > 100, "{valid} were good, {over} were not");
+    let (valid, over, above) = (valid.get(), over.get(), above.get());
+    println!("{valid} were good, {over} were not, {above} by a cut above");
+    assert!(valid > 100 && over > 100 && above > 20, "{valid} were good, {over} were not, {above} by a cut above");
 }
 
 /// The time of one look at a token whose signature was seen, and of the first look.
