@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 
 use super::connect::{Global, answer};
 use super::enroll::{self, key_in};
-use super::output::{Answer, pairs};
+use super::output::{Answer, pairs, sparse};
 use super::weights;
 use crate::client::identity::request_with;
 use crate::client::{Identity, Refusal};
@@ -66,13 +66,13 @@ pub async fn issue(channel: Channel, grant: String, dir: &Path, once: String) ->
 
 /// A certificate as a document.
 pub fn document(issued: &Certificate) -> Value {
-    json!({
+    sparse(json!({
         "id": issued.id,
         "serial": issued.serial,
         "spiffe_id": issued.spiffe_id,
         "expires_at": issued.expires_at,
         "exposure": weights::exposure(issued.exposure.as_ref()),
-    })
+    }))
 }
 
 /// A certificate for a reader.

@@ -135,7 +135,7 @@ enum Command {
     Authorize(authorize::Command),
     /// Cut grants, tokens, tasks or agents, and everything below them, at once
     #[command(
-        after_help = "Examples:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked' --wait 10s\n  belay revoke subject:bob --reason 'left' --dry-run"
+        after_help = "Example:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked' --wait 10s"
     )]
     Revoke(revoke::Command),
     /// Show what came of a revocation, or get a signed receipt of it

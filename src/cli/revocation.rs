@@ -33,9 +33,7 @@ pub enum Command {
         limit: Option<u32>,
     },
     /// Print a receipt: who revoked what, when, and what came of it, signed by the broker
-    #[command(
-        after_help = "Example:\n  belay revocation receipt rev_01m826b1x1ec8vm5xb46v44k2n --field receipt > receipt.jwt"
-    )]
+    #[command(after_help = "Example:\n  belay revocation receipt rev_01m826b1x1ec8vm5xb46v44k2n --field receipt")]
     Receipt {
         /// The revocation
         id: String,

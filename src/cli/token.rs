@@ -89,7 +89,7 @@ impl Issue {
 /// A token as a document. It holds the secret.
 pub fn document(token: &Token) -> Value {
     let exposure = weights::exposure(token.exposure.as_ref());
-    json!({ "token": token.token, "id": token.id, "expires_at": token.expires_at, "exposure": exposure })
+    sparse(json!({ "token": token.token, "id": token.id, "expires_at": token.expires_at, "exposure": exposure }))
 }
 
 fn verified(global: &Global, verdict: &VerifyTokenResponse) -> Answer {

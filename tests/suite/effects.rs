@@ -233,7 +233,9 @@ async fn who_cuts_again_is_told_the_same_again() {
     let died = told(&first);
     assert_eq!(died.len(), 3, "{died:?}");
     assert!(died.iter().all(|ended| ended.to_string() != before.id.to_string()));
-    assert!(!first.again);
+    let repeated = world.cut(Target::Grant(root.id)).await;
+    assert_eq!((first.again, repeated.again), (false, true));
+    assert_eq!(told(&repeated), died);
 
     world.submit(&planner, EndTask { id: task, reason: "over".parse().unwrap() }).await.unwrap();
     world.set_agent("coder", AgentStatus::Retired).await;
