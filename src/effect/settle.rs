@@ -67,7 +67,7 @@ impl Settling {
     fn note(&mut self, seq: u64, entry: &Entry) {
         match &entry.body {
             Body::Revoked(revocation) => {
-                let cut = Cutting { target: revocation.target.clone(), seq, at: entry.at };
+                let cut = Cutting { target: revocation.target.clone(), seq, at: entry.at, again: true };
                 self.open.insert(revocation.id, Open::new(cut, entry.at));
             }
             Body::RevocationSettled(settled) => drop(self.open.remove(&settled.id)),

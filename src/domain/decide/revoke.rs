@@ -59,7 +59,7 @@ impl Decide for Revoke {
             // What dies is not counted here: however much it is, the turn is as short.
             cut: CutCounts::default(),
         };
-        let cut = Cutting { target: self.target.clone(), seq: ctx.next_seq(), at: ctx.now };
+        let cut = Cutting { target: self.target.clone(), seq: ctx.next_seq(), at: ctx.now, again: true };
         let again = ctx.view.cut(&self.target).is_some();
         let events = if self.dry_run { Vec::new() } else { vec![Body::Revoked(revocation.clone())] };
         Ok(Decision::new(events, Revoked { revocation, cut, again }))

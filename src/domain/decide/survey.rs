@@ -107,7 +107,7 @@ impl Survey {
 
     fn extent(&self, ctx: &Context<'_>, revoke: &Revoke) -> Extent {
         let (view, target) = (&ctx.view, &revoke.target);
-        let cut = Cutting { target: target.clone(), seq: ctx.next_seq(), at: ctx.now };
+        let cut = Cutting { target: target.clone(), seq: ctx.next_seq(), at: ctx.now, again: false };
         let tops: HashSet<_> = tops(view, &cut).into_iter().collect();
         let (open, live) = extent(view, cut.clone());
         let below = open.iter().filter(|grant| !tops.contains(&grant.id)).count() as u64;

@@ -23,6 +23,8 @@ pub struct Cutting {
     pub seq: u64,
     /// When.
     pub at: Timestamp,
+    /// Whether what died by an earlier cut of the same is told too: who cuts again is told the same again.
+    pub again: bool,
 }
 
 /// Something that died by a cut.
@@ -51,7 +53,7 @@ pub struct Walk {
 
 impl From<&Recorded> for Cutting {
     fn from(recorded: &Recorded) -> Self {
-        Self { target: recorded.revocation.target.clone(), seq: recorded.seq, at: recorded.at }
+        Self { target: recorded.revocation.target.clone(), seq: recorded.seq, at: recorded.at, again: true }
     }
 }
 
@@ -168,7 +170,7 @@ fn task_is_open(view: &View<'_>, cut: &Cutting, task: &Task) -> bool {
     let subject = task.subject.clone().map(Target::Subject);
     let by_subject = |target: Target| {
         let before = view.cut(&target).is_some_and(|made| made.seq < cut.seq && task.created_at <= made.id.time());
-        before && target != cut.target
+        before && !(cut.again && target == cut.target)
     };
     task.expires_at > cut.at
         && task.ended.is_none_or(|seq| seq >= cut.seq)
@@ -179,7 +181,7 @@ fn task_is_open(view: &View<'_>, cut: &Cutting, task: &Task) -> bool {
 /// Whether another cut ended it before. One of the same target does not count: who cuts again is told the same again.
 fn was_cut(view: &View<'_>, cut: &Cutting, target: &Target, granted: Option<u64>) -> bool {
     let before = view.cut(target).filter(|made| made.seq < cut.seq && granted.is_none_or(|seq| seq <= made.seq));
-    before.is_some() && *target != cut.target
+    before.is_some() && !(cut.again && *target == cut.target)
 }
 
 /// The credentials under one grant that were not over.

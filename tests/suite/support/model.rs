@@ -80,6 +80,7 @@ pub struct Task {
     pub subject: Option<&'static str>,
     pub deadline: i64,
     pub ended: bool,
+    began: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -125,6 +126,8 @@ pub struct Model {
     pub grants: Vec<Grant>,
     pub tokens: Vec<Token>,
     cuts: Vec<(Target, usize)>,
+    /// When each subject was cut last: the tasks that had begun on its word are over.
+    silenced: std::collections::BTreeMap<&'static str, i64>,
     done: usize,
     /// When the last thing was recorded: what was over for long by then is forgotten.
     recorded: i64,
@@ -216,7 +219,7 @@ impl Model {
     pub fn start_task(&mut self, agent: usize, subject: Option<&'static str>, ttl: i64) -> bool {
         let may = self.agents[agent].status == Status::Active;
         if may {
-            self.tasks.push(Task { agent, subject, deadline: self.now + ttl, ended: false });
+            self.tasks.push(Task { agent, subject, deadline: self.now + ttl, ended: false, began: self.now });
             self.record();
         }
         may
@@ -225,7 +228,8 @@ impl Model {
     pub fn request(&mut self, agent: usize, task: usize, wanted: &[String], ttl: i64) -> bool {
         let (holder, of) = (&self.agents[agent], &self.tasks[task]);
         let cut = self.cuts.iter().any(|(target, _)| *target == Target::Task(task));
-        let open = of.agent == agent && !cut && !of.ended && self.now < of.deadline;
+        let silenced = of.subject.and_then(|subject| self.silenced.get(subject)).is_some_and(|at| of.began <= *at);
+        let open = of.agent == agent && !cut && !silenced && !of.ended && self.now < of.deadline;
         let may = holder.status == Status::Active && open && self.is_bounded(agent, wanted, None);
         if may {
             self.issue(None, task, agent, wanted, ttl);
@@ -360,6 +364,9 @@ impl Model {
         let before = self.clone();
         self.record();
         self.cuts.push((target, self.done));
+        if let Target::Subject(subject) = target {
+            self.silenced.insert(subject, self.now);
+        }
         let died = |at: &usize| !before.has_ended(*at) && self.has_ended(*at);
         let dead: Vec<usize> = (0..self.grants.len()).filter(died).collect();
         let open = |at: &usize| {
