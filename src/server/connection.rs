@@ -91,7 +91,7 @@ impl Connected for Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // No more bytes: the server ends the connection as if the client had.
-        if self.door.as_mut().is_some_and(|door| door.poll_over(cx).is_ready()) {
+        if self.door.as_ref().is_some_and(|door| door.poll_over(cx).is_ready()) {
             return Poll::Ready(Ok(()));
         }
         match Pin::new(&mut self.stream).poll_read(cx, buf) {

@@ -4,12 +4,12 @@
 //! seconds more, and then goes with all that runs on it.
 
 use std::collections::HashMap;
-use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use futures_util::task::AtomicWaker;
 
 use crate::attest::mtls;
 use crate::broker::Broker;
@@ -43,15 +43,21 @@ struct Held {
     presenter: Presenter,
     /// Since when everything is refused.
     refused: Option<Stopwatch>,
-    close: Option<oneshot::Sender<()>>,
+    end: Arc<End>,
 }
 
 /// One open connection. Dropped, it is forgotten.
 pub(super) struct Door {
     doors: Arc<Doors>,
     id: u64,
-    told: Option<oneshot::Receiver<()>>,
-    closed: bool,
+    end: Arc<End>,
+}
+
+/// Whether a connection is to be closed, and who waits for that.
+#[derive(Default)]
+struct End {
+    told: AtomicBool,
+    waits: AtomicWaker,
 }
 
 impl Doors {
@@ -75,15 +81,15 @@ impl Doors {
     /// Takes note of a connection that shows this certificate, if it names somebody.
     pub(super) fn enter(self: &Arc<Self>, leaf: &[u8]) -> Option<Door> {
         let (_, presenter) = mtls::present(leaf, &self.broker.origin().trust_domain).ok()?;
-        let (close, told) = oneshot::channel();
+        let end = Arc::new(End::default());
         let mut open = self.lock();
         let id = open.next;
         open.next += 1;
-        open.held.insert(id, Held { presenter, refused: None, close: Some(close) });
+        open.held.insert(id, Held { presenter, refused: None, end: Arc::clone(&end) });
         drop(open);
         // It may have been cut between its handshake and now.
         self.look(&[id]);
-        Some(Door { doors: Arc::clone(self), id, told: Some(told), closed: false })
+        Some(Door { doors: Arc::clone(self), id, end })
     }
 
     /// Closes what is over, for ever.
@@ -135,12 +141,11 @@ impl Doors {
     fn close(&self) {
         for held in self.lock().held.values_mut() {
             if held.refused.is_some_and(|since| since.elapsed() >= LAST_WORDS)
-                && let Some(close) = held.close.take()
+                && !held.end.told.swap(true, Ordering::AcqRel)
             {
                 let Presenter { kind, name, certificate, .. } = &held.presenter;
                 tracing::info!(%kind, %name, %certificate, "closing a connection whose certificate is over");
-                // Nobody listens on a connection that ends at this very moment.
-                let _ = close.send(());
+                held.end.waits.wake();
             }
         }
     }
@@ -152,14 +157,9 @@ impl Doors {
 
 impl Door {
     /// Ready once the connection is to be closed.
-    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(told) = &mut self.told {
-            match Pin::new(told).poll(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(told) => (self.closed, self.told) = (told.is_ok(), None),
-            }
-        }
-        if self.closed { Poll::Ready(()) } else { Poll::Pending }
+    pub(super) fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.end.waits.register(cx.waker());
+        if self.end.told.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
