@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::connect::{Global, answer};
 use super::lifetime;
 use super::output::{Answer, given, pairs, rows, sparse};
+use super::weights;
 use crate::client::Refusal;
 use crate::wire::v1::leases_client::LeasesClient;
 use crate::wire::v1::{IssueLeaseRequest, IssueLeaseResponse, Lease, ListLeasesRequest};
@@ -87,6 +88,7 @@ fn issued_document(issued: &IssueLeaseResponse) -> Value {
             "expires_at": lease.expires_at,
         },
         "secret": { "username": secret.username, "password": secret.password, "url": secret.url },
+        "exposure": weights::exposure(issued.exposure.as_ref()),
     })
 }
 

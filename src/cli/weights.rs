@@ -125,13 +125,14 @@ fn vote(vote: &Vote) -> Value {
 }
 /// How long something could still work after a cut, by who looks at it.
 pub fn exposure(exposure: Option<&Exposure>) -> Value {
-    exposure.map_or(Value::Null, |Exposure { broker_ms, feed_ms, status_list_ms, crl_ms, offline_until }| {
+    exposure.map_or(Value::Null, |Exposure { broker_ms, feed_ms, status_list_ms, crl_ms, offline_until, unbounded }| {
         sparse(json!({
             "broker_ms": broker_ms,
             "feed_ms": feed_ms,
             "status_list_ms": status_list_ms,
             "crl_ms": crl_ms,
             "offline_until": given(offline_until),
+            "unbounded": unbounded.then_some(true),
         }))
     })
 }

@@ -4,10 +4,11 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::given;
-use super::{Edge, open};
+use super::{Edge, open, weights};
 use crate::broker::{Leased, idempotency};
 use crate::domain::decide::{Caller, IssueLease, Wanted, wanted};
 use crate::domain::error::Error;
+use crate::domain::exposure::Exposure;
 use crate::domain::id::GrantId;
 use crate::domain::lease::{Lease, LeaseStatus};
 use crate::domain::time::{Span, Timestamp};
@@ -34,7 +35,8 @@ impl Leases for Edge {
             url: secret.url.to_string(),
         };
         let lease = self.0.ledger().view(|view| lease(&view, &kept, now));
-        Ok(Response::new(v1::IssueLeaseResponse { lease: Some(lease), secret: Some(secret) }))
+        let exposure = Some(weights::exposure(&Exposure::of_lease()));
+        Ok(Response::new(v1::IssueLeaseResponse { lease: Some(lease), secret: Some(secret), exposure }))
     }
 
     async fn list(&self, request: Request<v1::ListLeasesRequest>) -> Result<Response<v1::ListLeasesResponse>, Status> {

@@ -42,6 +42,7 @@ pub(super) fn exposure(exposure: &Exposure) -> v1::Exposure {
         status_list_ms: status_list.map(Span::as_millis),
         crl_ms: crl.map(Span::as_millis),
         offline_until: offline_until.map_or_else(String::new, |at| at.to_string()),
+        unbounded: offline_until.is_none(),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Caller, Context, Decide, Decision};
 use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, CutCounts, LeaseChange, Revocation};
+use crate::domain::exposure::may_lease;
 use crate::domain::grant::{Grant, GrantState};
 use crate::domain::id::{GrantId, InvocationId, LeaseId, RevocationId};
 use crate::domain::lease::{Backend, Lease, LeaseStatus, MAKING, MAX_LEASES, Trouble};
@@ -70,13 +71,15 @@ pub fn wanted(view: &View<'_>, lease: &Lease, now: Timestamp) -> Wanted {
         return Wanted::Gone;
     }
     let state = view.standing(lease.grant, now).map(|standing| standing.state);
+    let frozen = call(&lease.backend, &lease.role).is_ok_and(|call| view.frozen(&call).is_some());
     match state {
         // Nobody has it yet: it is made now, or not at all.
-        Some(GrantState::Active) if !lease.kept => {
+        Some(GrantState::Active) if !lease.kept && !frozen => {
             let on_its_way = lease.status == LeaseStatus::Planned && now < lease.created_at.plus(MAKING);
             if on_its_way { Wanted::Live } else { Wanted::Gone }
         }
         _ if !lease.kept => Wanted::Gone,
+        Some(GrantState::Active) if frozen => Wanted::Halted,
         Some(GrantState::Active) => Wanted::Live,
         Some(GrantState::Suspended) => Wanted::Halted,
         _ => Wanted::Gone,
@@ -96,6 +99,7 @@ impl Decide for IssueLease {
         let (agent, _) = ctx.agent()?;
         let grant = ctx.own_grant(self.grant, &agent.name).map_err(|error| error.on("grant"))?;
         ctx.is_live(grant)?;
+        may_lease(&ctx.view, grant)?;
         let made = ctx.replayed::<Self>()?;
         let backend = ctx.view.backend(&self.backend).filter(|backend| !backend.removed);
         let backend = backend.ok_or_else(|| Error::not_found("backend", &self.backend).on("backend"))?;

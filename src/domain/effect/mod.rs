@@ -209,6 +209,10 @@ fn of_lease(cut: &Cutting, lease: &Lease) -> Told {
     if lease.status == LeaseStatus::Ended {
         return enforced(lease.changed_at.max(cut.at), "gone from its target, with every session");
     }
+    // One that was halted before may be on its way back: only what was found so since counts.
+    if lease.is_powerless() && lease.changed_at > cut.at {
+        return enforced(lease.changed_at, "nobody comes in with it, and no session is left");
+    }
     match &lease.trouble {
         Some(trouble) if trouble.failed => (EffectState::Failed, cut.at, trouble.reason.to_string().into()),
         Some(trouble) => (EffectState::Pending, cut.at, format!("tried again: {}", trouble.reason).into()),
