@@ -44,15 +44,15 @@ const REQUESTS: [(&str, &str); 26] = [
 /// Why no certificate of go-spiffe's names a party of `example.org`, their trust domain: which part of ours it lacks.
 const SVIDS: [(&str, &str); 10] = [
     ("corrupt-cert.pem", "it cannot be read"),
-    ("good-leaf-and-intermediate.pem", "neither an agent nor an operator"),
-    ("good-leaf-only.pem", "neither an agent nor an operator"),
-    ("wrong-intermediate-no-ca.pem", "neither an agent nor an operator"),
-    ("wrong-intermediate-no-key-cert-sign.pem", "neither an agent nor an operator"),
-    ("wrong-leaf-ca-true.pem", "neither an agent nor an operator"),
-    ("wrong-leaf-cert-sign.pem", "neither an agent nor an operator"),
-    ("wrong-leaf-crl-sign.pem", "neither an agent nor an operator"),
+    ("good-leaf-and-intermediate.pem", "neither an agent, an operator nor an enforcement point"),
+    ("good-leaf-only.pem", "neither an agent, an operator nor an enforcement point"),
+    ("wrong-intermediate-no-ca.pem", "neither an agent, an operator nor an enforcement point"),
+    ("wrong-intermediate-no-key-cert-sign.pem", "neither an agent, an operator nor an enforcement point"),
+    ("wrong-leaf-ca-true.pem", "neither an agent, an operator nor an enforcement point"),
+    ("wrong-leaf-cert-sign.pem", "neither an agent, an operator nor an enforcement point"),
+    ("wrong-leaf-crl-sign.pem", "neither an agent, an operator nor an enforcement point"),
     ("wrong-leaf-empty-id.pem", "exactly one name"),
-    ("wrong-leaf-no-digital-signature.pem", "neither an agent nor an operator"),
+    ("wrong-leaf-no-digital-signature.pem", "neither an agent, an operator nor an enforcement point"),
 ];
 
 fn name(path: &Path) -> &str {

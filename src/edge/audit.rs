@@ -106,6 +106,7 @@ impl status_server::Status for Edge {
     async fn get(&self, _: Request<v1::GetStatusRequest>) -> Result<Response<v1::GetStatusResponse>, Status> {
         let ledger = self.0.ledger();
         let (size, root) = ledger.checkpoint();
+        let (live, debt) = self.aside(|broker| (live(&broker.live()), debt(broker.debt()))).await?;
         Ok(Response::new(v1::GetStatusResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: "1".to_owned(),
@@ -121,8 +122,8 @@ impl status_server::Status for Edge {
             store: ledger.store_name().to_owned(),
             seq: size,
             freshness_ms: 0,
-            live: Some(self.aside(|broker| live(&broker.live())).await?),
-            debt: Some(self.aside(|broker| debt(broker.debt())).await?),
+            live: Some(live),
+            debt: Some(debt),
             checkpoint: Some(v1::Checkpoint { size, root: root.to_string() }),
         }))
     }

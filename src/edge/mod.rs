@@ -69,17 +69,22 @@ pub struct Edge(Arc<Broker>, Arc<Semaphore>, Arc<Semaphore>, Arc<Issuers>);
 impl Edge {
     /// Reads much of the log or the state on a thread of its own, one such read after the other: decisions do
     /// not wait for them all.
+    #[expect(clippy::disallowed_methods, reason = "it ends by itself, once it had its turn")]
     async fn aside<T: Send + 'static>(&self, read: impl FnOnce(&Broker) -> T + Send + 'static) -> Result<T, Error> {
         let failed = || Error::new(Code::Internal, "panicked", "this could not be read; report it");
-        let _turn = self.1.acquire().await.map_err(|_| failed())?;
-        let broker = Arc::clone(&self.0);
+        let (broker, turnstile) = (Arc::clone(&self.0), Arc::clone(&self.1));
         let span = tracing::Span::current();
         let read = move || {
             let _request = span.entered();
             Place::Aside.reached();
             read(&broker)
         };
-        tokio::task::spawn_blocking(read).await.map_err(|_| failed())
+        // In a task of its own: a stream that nobody reads is not polled, and would keep its turn from all others.
+        let turn = tokio::spawn(async move {
+            let _turn = turnstile.acquire_owned().await.ok()?;
+            tokio::task::spawn_blocking(read).await.ok()
+        });
+        turn.await.ok().flatten().ok_or_else(failed)
     }
 }
 

@@ -94,7 +94,7 @@ fn an_enforcement_point_is_registered_enrolled_and_retired() {
     assert_eq!(broker.run(&["pep", "list"]).ok()["peps"][0]["name"], "gateway");
     let retired = broker.run(&["pep", "retire", "gateway", "--reason", "replaced"]).ok();
     assert_eq!(retired["pep"]["status"], "retired");
-    assert_eq!(broker.run_as(&out, &["token", "verify", "x.y.z"]).err(6)["detail"]["reason"], "caller_unknown");
+    assert_eq!(broker.run_as(&out, &["token", "verify", "x.y.z"]).err(6)["detail"]["reason"], "tls_refused");
     assert_eq!(broker.run(&["pep", "invite", "gateway"]).err(3)["detail"]["reason"], "pep_retired");
     assert_eq!(broker.run(&["pep", "retire", "nobody"]).err(5)["detail"]["reason"], "not_found");
     assert_eq!(register(&["--audience", "x"]).err(1)["detail"]["reason"], "pep_exists", "names are not given again");

@@ -20,7 +20,6 @@ use super::grant::{Grant, LiveToken};
 use super::id::{ApprovalId, CertificateId, FreezeId, GrantId, JoinId, LeaseId, RevocationId, TaskId, TokenId};
 use super::lease::{Lease, LeaseStatus};
 use super::name::Name;
-use super::policy::Policies;
 use super::radius::Reach;
 use super::reach::Reaches;
 use super::spent::{Exercised, Spent};

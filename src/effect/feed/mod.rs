@@ -138,7 +138,7 @@ impl Hub {
     }
 
     fn place(&self, pep: &Name) -> Result<(Arc<Follows>, u64), Error> {
-        let follows = Arc::new(Follows::new(pep.clone(), self.ledger.now()));
+        let follows = Arc::new(Follows::new(pep.clone()));
         let id = {
             let mut recent = lock(&self.recent);
             recent.count += 1;

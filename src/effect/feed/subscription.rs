@@ -31,29 +31,31 @@ const ACKS: usize = 64;
 pub(super) struct Follows {
     pub(super) pep: Name,
     read: Mutex<Stopwatch>,
-    /// When it was sent something last; and whether it has ended.
-    last: Mutex<(Timestamp, bool)>,
+    ended: Mutex<Option<Timestamp>>,
     /// What was acknowledged, and when: both grow.
     acks: Mutex<VecDeque<(u64, Timestamp)>>,
 }
 
 impl Follows {
-    pub(super) fn new(pep: Name, now: Timestamp) -> Self {
-        Self { pep, read: Mutex::new(Stopwatch::start()), last: Mutex::new((now, false)), acks: Mutex::default() }
+    pub(super) fn new(pep: Name) -> Self {
+        Self { pep, read: Mutex::new(Stopwatch::start()), ended: Mutex::default(), acks: Mutex::default() }
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        !lock(&self.last).1 && lock(&self.read).elapsed() < UNREAD
+        lock(&self.ended).is_none() && lock(&self.read).elapsed() < UNREAD
     }
 
     pub(super) fn leave(&self, now: Timestamp) {
-        *lock(&self.last) = (now, true);
+        *lock(&self.ended) = Some(now);
     }
 
     /// Whether its verifier may still go by what it was told.
     pub(super) fn is_believed(&self, now: Timestamp, staleness: Span) -> bool {
-        let (last, _) = *lock(&self.last);
-        self.is_connected() || now < last.plus(staleness).plus(HOLD)
+        let longest = staleness.plus(HOLD);
+        match *lock(&self.ended) {
+            Some(ended) => now < ended.plus(longest),
+            None => lock(&self.read).elapsed() < UNREAD.max(Duration::from_millis(longest.as_millis().unsigned_abs())),
+        }
     }
 
     pub(super) fn heard(&self, seq: u64) -> Option<Timestamp> {
@@ -209,7 +211,6 @@ impl Subscription {
             return Err(self.behind("unread"));
         }
         *lock(&self.follows.read) = Stopwatch::start();
-        *lock(&self.follows.last) = (self.hub.ledger.now(), false);
         Ok(())
     }
 
