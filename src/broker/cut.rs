@@ -53,13 +53,13 @@ impl Broker {
         if command.dry_run { self.peek(asked, &command) } else { self.submit(asked, command).await }
     }
 
-    /// What came of a revocation that was just decided, by this caller.
+    /// What came of a revocation that was just decided.
     ///
     /// # Errors
     /// It could not be found.
-    pub async fn told(&self, asked: &Asked, revoked: Revoked, dry_run: bool) -> Result<Revocation, Error> {
-        let Revoked { revocation, cut, again } = revoked;
-        let (seq, at, by) = (cut.seq, cut.at, asked.caller.actor());
+    pub async fn told(&self, revoked: Revoked, dry_run: bool) -> Result<Revocation, Error> {
+        let Revoked { revocation, cut, by, again } = revoked;
+        let (seq, at) = (cut.seq, cut.at);
         let record = Recorded { revocation, seq, at, by, settled: None };
         let came = CameOf::from(self.cuts.walk(cut, Page::default()).await?);
         Ok(Revocation { record, made: !dry_run, again, came })

@@ -24,7 +24,7 @@ impl Revocations for Edge {
         if !body.dry_run {
             metrics::revoked(since);
         }
-        let told = self.0.told(&asked, revoked, body.dry_run).await?;
+        let told = self.0.told(revoked, body.dry_run).await?;
         if told.made && !told.again {
             metrics::died(&told.came.counts);
         }

@@ -46,6 +46,7 @@ struct Made {
 /// Who was on which list at one moment, or later.
 struct Walk {
     head: u64,
+    at: Timestamp,
     begun: Stopwatch,
     took: Duration,
     entries: HashMap<Place, Entries>,
@@ -91,12 +92,12 @@ impl RevocationLists {
         let place = (authority.to_owned(), shard);
         let walk = made.walk.as_ref();
         let entries = walk.and_then(|walk| walk.entries.get(&place)).map_or_else(|| [].into(), Arc::clone);
-        let head = walk.map_or(head, |walk| walk.head);
+        let (head, walked) = walk.map_or((head, self.ledger.now()), |walk| (walk.head, walk.at));
         let known = made.lists.get(&place);
         if let Some(list) = known.filter(|list| list.entries == entries && list.signed.elapsed() < RENEWED) {
             return Ok(Arc::clone(&list.der));
         }
-        let list = self.next(issuer, &place, head, &entries, known.map(|list| list.number));
+        let list = self.next(issuer, &place, (head, walked), &entries, known.map(|list| list.number));
         let der: Arc<[u8]> = sign(&list)?.into();
         let signed = List { entries, number: list.number, signed: Stopwatch::start(), der: Arc::clone(&der) };
         made.lists.insert(place, signed);
@@ -107,13 +108,14 @@ impl RevocationLists {
         &self,
         issuer: &Audience,
         (authority, shard): &Place,
-        head: u64,
+        (head, walked): (u64, Timestamp),
         entries: &Entries,
         last: Option<u128>,
     ) -> RevocationList {
         let now = self.ledger.now();
-        // Whoever reads it goes by the wall clock, which may be behind the log.
-        let made = now.min(self.ledger.wall()).whole_seconds();
+        // Whoever reads it goes by the wall clock, which may be behind the log. What was cut since the walk began may be
+        // missing: its time runs from there.
+        let made = walked.min(self.ledger.wall()).whole_seconds();
         RevocationList {
             authority: authority.clone(),
             url: url(issuer, authority, *shard),
@@ -152,7 +154,7 @@ impl Walk {
             });
         }
         let entries = entries.into_iter().map(|(place, entries)| (place, entries.into())).collect();
-        Self { head, begun, took: begun.elapsed(), entries }
+        Self { head, at: now, begun, took: begun.elapsed(), entries }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Cuts, Follower, Page, Walked};
 use crate::domain::decide::{Caller, Settle};
 use crate::domain::effect::{Counts, Cutting};
-use crate::domain::error::Error;
+use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Entry};
 use crate::domain::id::RevocationId;
 use crate::domain::time::{Span, Timestamp};
@@ -103,16 +103,22 @@ impl Settling {
         let now = self.cuts.ledger().now();
         let first = *open.first.get_or_insert(counts);
         if !terminal {
-            open.due = until.filter(|until| *until > now);
+            // The walk judged by an earlier moment: what ended meanwhile is looked at again at once.
+            open.due = until.map(|until| until.max(now.plus(Span::millis(1))));
             return Ok(());
         }
         let enforced = first.enforced.plus(first.pending).plus(first.failed);
         let command = Settle { id, enforced, expired: first.expires };
         let ledger = self.cuts.ledger();
         let (caller, request_id, seed) = (Caller::Broker, "settle".to_owned(), ledger.seed());
-        ledger.submit(Request { command, caller, request_id, idempotency: None, seed, blobs: Vec::new() }).await?;
-        self.open.remove(&id);
-        Ok(())
+        match ledger.submit(Request { command, caller, request_id, idempotency: None, seed, blobs: Vec::new() }).await {
+            Err(error) if error.code != Code::NotFound => Err(error),
+            // Settled; or forgotten, and nobody can ask any more.
+            _ => {
+                self.open.remove(&id);
+                Ok(())
+            }
+        }
     }
 }
 

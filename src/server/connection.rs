@@ -78,6 +78,14 @@ impl Connection {
     pub(super) fn activity(&self) -> &Activity {
         self.watch.activity()
     }
+
+    /// A client that takes no bytes keeps its connection no longer than one that sends none.
+    fn is_open(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.door.as_ref().is_some_and(|door| door.poll_over(cx).is_ready()) {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Connected for Connection {
@@ -103,6 +111,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_open(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -111,6 +120,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_open(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

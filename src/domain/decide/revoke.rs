@@ -5,7 +5,7 @@ use crate::domain::agent::Kind;
 use crate::domain::cut::Target;
 use crate::domain::effect::Cutting;
 use crate::domain::error::Error;
-use crate::domain::event::{Body, CutCounts, Revocation};
+use crate::domain::event::{Actor, Body, CutCounts, Revocation};
 use crate::domain::grant::{Grant, Status};
 use crate::domain::id::{GrantId, RevocationId};
 use crate::domain::name::{Line, Name};
@@ -31,6 +31,8 @@ pub struct Revoked {
     pub revocation: Revocation,
     /// The cut, for whoever walks.
     pub cut: Cutting,
+    /// Who made it.
+    pub by: Actor,
     /// Whether the same was cut before.
     pub again: bool,
 }
@@ -49,6 +51,9 @@ impl Decide for Revoke {
             return Err(Error::malformed("target", &self.target.to_string(), why));
         }
         let known = self.permitted(ctx)?;
+        if let Some(made) = self.made_before(ctx).filter(|_| !self.dry_run) {
+            return Ok(Decision::new(Vec::new(), made));
+        }
         let revocation = Revocation {
             id: RevocationId::mint(ctx.now, ctx.entropy),
             target: self.target.clone(),
@@ -62,11 +67,19 @@ impl Decide for Revoke {
         let cut = Cutting { target: self.target.clone(), seq: ctx.next_seq(), at: ctx.now, again: true };
         let again = ctx.view.cut(&self.target).is_some();
         let events = if self.dry_run { Vec::new() } else { vec![Body::Revoked(revocation.clone())] };
-        Ok(Decision::new(events, Revoked { revocation, cut, again }))
+        Ok(Decision::new(events, Revoked { revocation, cut, by: ctx.caller.actor(), again }))
     }
 }
 
 impl Revoke {
+    /// An id is cut for good: to cut it again changes nothing, and is nothing to remember.
+    fn made_before(&self, ctx: &Context<'_>) -> Option<Revoked> {
+        self.target.time()?;
+        let made = ctx.view.revocation(&ctx.view.cut(&self.target)?.id)?;
+        let (revocation, cut) = (made.revocation.clone(), Cutting::from(made));
+        Some(Revoked { revocation, cut, by: made.by.clone(), again: true })
+    }
+
     /// Whether the target is known to somebody who may cut it.
     fn permitted(&self, ctx: &Context<'_>) -> Result<bool, Error> {
         let known = self.is_known(ctx);

@@ -11,6 +11,7 @@ use crate::domain::event::CutCounts;
 use crate::domain::grant::{Grant, LiveToken, Status, Task};
 use crate::domain::id::{CertificateId, GrantId, LeaseId, TokenId};
 use crate::domain::lease::{Lease, LeaseStatus};
+use crate::domain::name::Line;
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
@@ -123,9 +124,21 @@ pub fn tops(view: &View<'_>, cut: &Cutting) -> Vec<GrantId> {
         Target::Owner(owner) => {
             view.agents().filter(|agent| agent.owner == *owner).flat_map(|agent| view.held(&agent.name)).collect()
         }
-        Target::Subject(_) => tasks(view, cut).flat_map(|task| view.roots(task.id)).collect(),
+        Target::Subject(subject) => {
+            let roots = tasks(view, cut).flat_map(|task| view.roots(task.id));
+            roots.chain(left_behind(view, cut, subject)).collect()
+        }
         Target::Token(_) | Target::Certificate(_) | Target::Lease(_) => Vec::new(),
     }
+}
+
+/// The trees whose task is forgotten already, while something of theirs still lies in another system.
+fn left_behind<'a>(view: &View<'a>, cut: &'a Cutting, subject: &'a Line) -> impl Iterator<Item = GrantId> {
+    let is_mine = move |lease: &&Lease| {
+        let grant = view.grant(lease.grant).filter(|grant| grant.subject.as_ref() == Some(subject));
+        grant.is_some_and(|grant| view.task(&grant.task).is_none())
+    };
+    view.leases().filter(move |lease| lease_was_there(cut, lease)).filter(is_mine).map(|lease| lease.root)
 }
 
 /// The tasks that began on the word of the subject that is cut.

@@ -181,7 +181,9 @@ impl State {
         self.tables.remembered.extend(remembered);
         self.schedule(cuts.iter().map(|(target, cut)| (cut.until, Due::Cut(target.clone()))));
         self.tables.cuts.extend(cuts);
-        self.schedule(revocations.values().map(|one| (one.revocation.until, Due::Revocation(one.revocation.id))));
+        // One that is not settled is kept until it is.
+        let settled = revocations.values().filter_map(|one| Some((one.settled.as_ref()?.at, &one.revocation)));
+        self.due.extend(settled.map(|(at, one)| (one.until.max(at.plus(GRACE)), Due::Revocation(one.id))));
         self.tables.revocations.extend(revocations);
         self.tables.peps.extend(peps);
         let lifted = freezes.values().filter_map(|one| Some((one.thawed?.plus(GRACE), Due::Freeze(one.id))));
