@@ -2,12 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use belay::domain::decide::{AddBackend, Caller, IssueLease, KeepLease, ReportLease, Revoke};
+use belay::domain::agent::Role;
+use belay::domain::decide::{
+    AddBackend, Caller, IssueLease, KeepLease, ReportLease, RequestGrant, Revoke, SetFreeze, Thaw,
+};
 use belay::domain::error::Error;
 use belay::domain::event::Body;
 use belay::domain::grant::Grant;
 use belay::domain::id::{GrantId, LeaseId};
 use belay::domain::lease::{Lease, LeaseStatus, MAKING, MAX_LEASES};
+use belay::domain::limits::Limits;
 use belay::domain::time::Span;
 use belay::effect::Engine;
 use belay::effect::lease::{Order, Postgres as Target, Target as _};
@@ -33,7 +37,7 @@ impl Desk {
         let postgres = Postgres::start(test)?;
         let directory = tempfile::tempdir().unwrap();
         let office = Office::open(Box::new(Sqlite::open(directory.path()).unwrap()), directory.path()).await;
-        let operator = office.world.operator("ops", &[belay::domain::agent::Role::Admin]).await;
+        let operator = office.world.operator("ops", &[Role::Admin]).await;
         let named = ("orders".parse().unwrap(), "postgres".parse().unwrap());
         let roles = vec![READER.parse().unwrap()];
         office.broker.add_backend(&asked(&operator), named, &postgres.broker_url(), roles, false).await.unwrap();
@@ -306,5 +310,45 @@ fn the_log_says_all_of_a_lease_and_nothing_of_its_secret() {
                 assert!(!blob.windows(8).any(|part| b"s3cret-of-the-fixture".starts_with(part)), "it is not sealed");
             }
         }
+    });
+}
+
+#[test]
+fn a_frozen_lease_lets_nobody_in_until_it_is_thawed() {
+    block_on(async {
+        let Some(desk) = Desk::new("a_frozen_lease_lets_nobody_in_until_it_is_thawed").await else { return };
+        let responder = desk.office.world.operator("halter", &[Role::Responder]).await;
+        let (id, url) = desk.leased(desk.grant.id).await;
+        let mut session = desk.postgres.session(&url, "SELECT pg_sleep(600)");
+        let scope = format!("orders:lease@{READER}").parse().unwrap();
+        let freeze = SetFreeze { scope, sensitivity: None, reason: "an incident".parse().unwrap() };
+        let freeze = desk.office.world.submit(&responder, freeze).await.unwrap();
+        desk.until(id, LeaseStatus::Halted).await;
+        assert!(session.is_over(Duration::from_secs(10)), "its session goes on");
+        assert!(desk.postgres.try_at(&url, "SELECT 1").is_err());
+        let refused = desk.office.broker.issue_lease(&asked(&desk.agent), desk.wish(desk.grant.id), None).await;
+        assert_eq!(refused.err().unwrap().reason, "frozen");
+        desk.office.world.submit(&responder, Thaw { id: freeze.id, reason: "mended".parse().unwrap() }).await.unwrap();
+        desk.until(id, LeaseStatus::Made).await;
+        assert_eq!(desk.postgres.try_at(&url, "SELECT 1").unwrap(), "1");
+    });
+}
+
+#[test]
+fn no_lease_is_had_where_an_exposure_is_demanded() {
+    block_on(async {
+        let Some(desk) = Desk::new("no_lease_is_had_where_an_exposure_is_demanded").await else { return };
+        let request = RequestGrant {
+            task: desk.grant.task,
+            scopes: desk.grant.scopes.clone(),
+            audience: None,
+            ttl: Span::minutes(5),
+            token: false,
+            limits: Limits::parse(&["max_exposure=10000"]).unwrap(),
+            narrow: false,
+        };
+        let grant = desk.office.world.submit(&desk.agent, request).await.unwrap().grant;
+        let refused = desk.office.broker.issue_lease(&asked(&desk.agent), desk.wish(grant.id), None).await;
+        assert_eq!(refused.err().unwrap().reason, "exposure");
     });
 }
