@@ -109,3 +109,4 @@ mod together;
 mod turn_contract;
 mod unknown;
 mod waiting;
+mod whole_cut;

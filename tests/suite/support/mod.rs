@@ -7,6 +7,7 @@ pub mod book;
 pub mod calls;
 pub mod data;
 pub mod elevated;
+pub mod estate;
 pub mod faulty;
 pub mod gate;
 pub mod history;
