@@ -287,6 +287,8 @@ fn a_cut_outlives_a_target_that_is_away_and_a_broker_that_dies() {
     assert!(ended["trouble"].is_null(), "{ended}");
     assert!(!rig.postgres.has_role(&user_of(&url(&lease))));
     assert_eq!(rig.broker.run(&["status"]).ok()["debt"]["open"], 0);
+    let shown = rig.broker.run(&["revocation", "show", &text(&revoked["revocation"]["id"])]).ok();
+    assert_eq!((&shown["states"]["enforced"]["leases"], &shown["terminal"]), (&json!(1), &json!(true)), "{shown}");
 }
 
 #[test]
