@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -33,6 +34,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(5);
 /// What waits to be sent: beats and acknowledgements.
 const QUEUE: usize = 64;
+/// Nonces are sent no more often than this, however fresh what is known has to be.
+const BUSIEST: Duration = Duration::from_millis(50);
+
+const UNHEARD: &str = "the broker does not take what is said to it";
 
 /// A verifier that follows the feed. Cheap to share.
 #[derive(Clone)]
@@ -87,13 +92,14 @@ impl Feed {
         let channel = connect(&self.addr, client_config(&Identity::load(&self.identity)?)?).await?;
         let (requests, sent) = mpsc::channel(QUEUE);
         offline.write().reconnected();
-        say(&requests, Said::Hello(offline.hello()))?;
+        let hello = FeedRequest { said: Some(Said::Hello(offline.hello())) };
+        requests.try_send(hello).map_err(|_| lost(UNHEARD))?;
         let answer = FeedClient::new(channel).subscribe(ReceiverStream::new(sent)).await?;
         offline.0.trouble.send_replace(None);
         let mut messages: Streaming<FeedMessage> = answer.into_inner();
         let mut acked = None;
-        let mut beat = tokio::time::interval(offline.read().staleness() / 4);
-        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pace = self::pace(offline);
+        let mut beat = ticking(pace);
         let silence = tokio::time::sleep(SILENCE);
         tokio::pin!(silence);
         loop {
@@ -102,16 +108,25 @@ impl Feed {
                     let message = message?.ok_or_else(|| lost("the broker ended the feed"))?;
                     offline.take(message)?;
                     silence.set(tokio::time::sleep(SILENCE));
-                    let upto = offline.read().position().map(|(seq, _)| seq);
-                    if let Some(seq) = upto.filter(|_| upto != acked) {
-                        say(&requests, Said::Ack(FeedAck { seq }))?;
-                        acked = upto;
+                    // How old what is known may be is known with the first state.
+                    if pace != self::pace(offline) {
+                        pace = self::pace(offline);
+                        beat = ticking(pace);
                     }
                 }
+                // One for all that came by then: many signals at once need no more room than one.
+                permit = requests.reserve(), if offline.position() != acked => {
+                    acked = offline.position();
+                    let said = acked.map(|seq| Said::Ack(FeedAck { seq }));
+                    permit.map_err(|_| lost(UNHEARD))?.send(FeedRequest { said });
+                }
                 _ = beat.tick() => {
-                    let nonce = made_up_key().into_bytes();
-                    offline.write().beat(nonce.clone(), boot_time());
-                    say(&requests, Said::Beat(FeedBeat { nonce }))?;
+                    // A broker that reads nothing is not waited for: what is known gets older.
+                    if let Ok(room) = requests.try_reserve() {
+                        let nonce = made_up_key().into_bytes();
+                        offline.write().beat(nonce.clone(), boot_time());
+                        room.send(FeedRequest { said: Some(Said::Beat(FeedBeat { nonce })) });
+                    }
                 }
                 () = &mut silence => return Err(lost("the broker says nothing any more")),
             }
@@ -185,9 +200,15 @@ impl Offline {
     }
 }
 
-/// Nothing waits for a broker that does not read.
-fn say(requests: &mpsc::Sender<FeedRequest>, said: Said) -> Result<(), Refusal> {
-    requests.try_send(FeedRequest { said: Some(said) }).map_err(|_| lost("the broker does not take what is said to it"))
+/// How often a nonce is sent: what it says is new for a while before it has to be.
+fn pace(offline: &Offline) -> Duration {
+    (offline.read().staleness() / 4).max(BUSIEST)
+}
+
+fn ticking(pace: Duration) -> Interval {
+    let mut beat = interval(pace);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    beat
 }
 
 fn lost(why: &str) -> Refusal {

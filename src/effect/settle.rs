@@ -17,6 +17,8 @@ use crate::ledger::Request;
 const LOOK: Duration = Duration::from_secs(30);
 /// What failed is tried again after this.
 const AGAIN: Span = Span::seconds(1);
+/// How long to wait when the log could not be read.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// All revocations that are not settled.
 pub struct Settling {
@@ -54,10 +56,11 @@ impl Settling {
             tokio::select! {
                 entries = follower.next() => match entries {
                     Ok(entries) => entries.iter().for_each(|(seq, entry)| self.note(*seq, entry)),
-                    Err(error) => {
-                        tracing::debug!(%error, "revocations are not followed any more");
-                        return;
+                    Err(error) if self.cuts.ledger().is_alive() => {
+                        tracing::error!(%error, "what becomes of revocations is not followed; the log could not be read");
+                        tokio::time::sleep(PAUSE).await;
                     }
+                    Err(_) => return,
                 },
                 () = tokio::time::sleep(wait) => {}
             }
