@@ -32,3 +32,10 @@ pub struct Certificate {
     /// The signed certificate (DER), once it is durable.
     pub der: Option<Vec<u8>>,
 }
+
+impl Certificate {
+    /// SHA-256 of the whole certificate, by which tokens are bound to it; none before it is signed.
+    pub fn thumbprint(&self) -> Option<Digest> {
+        self.der.as_deref().map(Digest::of)
+    }
+}

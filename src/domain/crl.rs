@@ -119,7 +119,7 @@ fn has_gone(view: &View<'_>, certificate: &Certificate) -> bool {
     match certificate.kind {
         Kind::Agent => !view.agent(name).is_some_and(|agent| matches!(agent.status, Active | Suspended)),
         Kind::Operator => view.operator(name).is_none_or(|operator| operator.removed),
-        Kind::Pep => view.pep(name).is_none_or(|pep| pep.retired),
+        Kind::Pep => view.pep(name).is_none_or(|pep| pep.retired.is_some()),
         Kind::Server => false,
     }
 }

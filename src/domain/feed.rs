@@ -4,18 +4,24 @@
 //! sequence, and the first of every entry behind it, knows what whoever took the first from the beginning knows, as far
 //! as a token that is not over hangs on it.
 
-use super::agent::{AgentStatus, words};
+use super::agent::words;
 use super::cut::Target;
+use super::digest::Digest;
 use super::error::Error;
-use super::event::{Body, Entry};
-use super::grant::Status;
 use super::id::FreezeId;
-use super::key::Purpose;
 use super::name::Audience;
 use super::scope::Scope;
 use super::time::{Span, Timestamp};
 #[cfg(feature = "broker")]
-use super::{time::GRACE, view::View};
+use super::{
+    agent::AgentStatus,
+    certificate::Certificate,
+    event::{Body, Entry},
+    grant::Status,
+    key::Purpose,
+    time::GRACE,
+    view::View,
+};
 
 /// Bytes of a nonce at most.
 pub const LONGEST_NONCE: usize = 64;
@@ -31,6 +37,8 @@ pub enum Signal {
         seq: u64,
         /// Nothing that it could matter to lives longer.
         until: Timestamp,
+        /// Of a certificate that is known: what the tokens that are bound to it say of it.
+        thumbprint: Option<Digest>,
     },
     /// A grant, a task or an agent, and all below, may not be used.
     Halt {
@@ -128,8 +136,9 @@ pub struct Part {
     pub last: bool,
 }
 
-/// What the entry at `seq` says to a verifier, if anything. One at most, whatever lies below.
-pub fn signal(seq: u64, entry: &Entry) -> Option<Signal> {
+/// What the entry at `seq` says to a verifier, if anything. One at most, whatever lies below. The view is of `seq` or later.
+#[cfg(feature = "broker")]
+pub fn signal(view: &View<'_>, seq: u64, entry: &Entry) -> Option<Signal> {
     Some(match &entry.body {
         Body::KeyAdded(key) if key.purpose == Purpose::Token => {
             Signal::Key { kid: key.kid.clone(), point: key.public.clone() }
@@ -142,13 +151,23 @@ pub fn signal(seq: u64, entry: &Entry) -> Option<Signal> {
             false => Signal::Resume { key: Target::Task(*id) },
         },
         Body::GrantStatusChanged { id, status, .. } => grant(Target::Grant(*id), *status)?,
-        Body::Revoked(revocation) => Signal::Cut { target: revocation.target.clone(), seq, until: revocation.until },
+        Body::Revoked(revocation) => cut(view, &revocation.target, seq, revocation.until),
         Body::Frozen(freeze) => Signal::Frozen { id: freeze.id, scope: freeze.scope.clone() },
         Body::Thawed { id, .. } => Signal::Thawed { id: *id },
         _ => return None,
     })
 }
 
+#[cfg(feature = "broker")]
+fn cut(view: &View<'_>, target: &Target, seq: u64, until: Timestamp) -> Signal {
+    let certificate = match target {
+        Target::Certificate(id) => view.certificate(id),
+        _ => None,
+    };
+    Signal::Cut { target: target.clone(), seq, until, thumbprint: certificate.and_then(Certificate::thumbprint) }
+}
+
+#[cfg(feature = "broker")]
 fn agent(key: Target, status: AgentStatus) -> Signal {
     match status {
         AgentStatus::Active => Signal::Resume { key },
@@ -157,6 +176,7 @@ fn agent(key: Target, status: AgentStatus) -> Signal {
     }
 }
 
+#[cfg(feature = "broker")]
 fn grant(key: Target, status: Status) -> Option<Signal> {
     match status {
         Status::Active => Some(Signal::Resume { key }),
@@ -176,7 +196,7 @@ pub fn live(view: &View<'_>, now: Timestamp) -> Vec<Signal> {
         Some(_) => Signal::Tainted { kid: key.kid.clone() },
     });
     let cuts = view.cuts().filter(|(_, cut)| cut.until > now);
-    let cuts = cuts.map(|(target, cut)| Signal::Cut { target: target.clone(), seq: cut.seq, until: cut.until });
+    let cuts = cuts.map(|(target, made)| cut(view, target, made.seq, made.until));
     let agents = view.agents().filter(|one| one.status != AgentStatus::Active);
     let agents = agents.map(|one| agent(Target::Agent(one.name.clone()), one.status));
     // A clock elsewhere may be a little behind.

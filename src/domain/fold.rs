@@ -72,7 +72,7 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
         }
         Body::PepRetired { name, .. } => {
             let mut pep = view.pep(name).ok_or_else(|| missing(format!("enforcement point {name}")))?.clone();
-            pep.retired = true;
+            pep.retired = pep.retired.or(Some(entry.at));
             delta.peps.insert(name.clone(), pep);
         }
         Body::Invited { join } => drop(delta.joins.insert(join.id, join.clone())),

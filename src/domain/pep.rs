@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::exposure::HOLD;
 use super::id::PepId;
 use super::name::{Audience, Name};
 use super::time::{Span, Timestamp};
@@ -25,15 +26,25 @@ pub struct Pep {
     pub audiences: Vec<Audience>,
     /// How old what it knows of cuts may be: beyond that it allows nothing.
     pub staleness: Span,
-    /// One that is retired is kept, so that its name is not given again.
-    pub retired: bool,
+    /// When it was retired. It is kept, so that its name is not given again.
+    pub retired: Option<Timestamp>,
     /// When it was registered.
     pub created_at: Timestamp,
 }
 
 impl Pep {
+    /// Whether a verifier of it may still go by what it knew at this time. One of a retired one does until that is too old.
+    pub fn is_believed(&self, at: Timestamp) -> bool {
+        self.retired.is_none_or(|retired| at < self.stale_after(retired))
+    }
+
+    /// When nobody goes by what it knew at this time any more.
+    pub fn stale_after(&self, at: Timestamp) -> Timestamp {
+        at.plus(self.staleness).plus(HOLD)
+    }
+
     /// Whether it answers for this audience.
     pub fn answers_for(&self, audience: &Audience) -> bool {
-        !self.retired && self.audiences.binary_search(audience).is_ok()
+        self.retired.is_none() && self.audiences.binary_search(audience).is_ok()
     }
 }

@@ -257,8 +257,8 @@ fn allowed(broker: &Broker, row: &Row, caller: &Caller) -> Result<(), Error> {
         Caller::Pep(presenter) => {
             presentable(&view, presenter, now)?;
             match view.pep(&presenter.name) {
-                Some(pep) if !pep.retired && row.peps => Ok(()),
-                Some(pep) if !pep.retired => {
+                Some(pep) if pep.retired.is_none() && row.peps => Ok(()),
+                Some(pep) if pep.retired.is_none() => {
                     let message = "an enforcement point asks for decisions and follows the feed, and nothing else";
                     Err(Error::denied("not_for_peps", message))
                 }

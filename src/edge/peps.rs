@@ -70,7 +70,7 @@ impl Edge {
             id: pep.id.to_string(),
             name: pep.name.to_string(),
             audiences: pep.audiences.iter().map(ToString::to_string).collect(),
-            status: if pep.retired { "retired" } else { "active" }.to_owned(),
+            status: if pep.retired.is_some() { "retired" } else { "active" }.to_owned(),
             max_staleness_ms: pep.staleness.as_millis(),
             created_at: pep.created_at.to_string(),
             subscribers: u32::try_from(self.0.feed().subscribers_of(&pep.name)).unwrap_or(u32::MAX),

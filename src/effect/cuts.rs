@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::domain::effect::{Counts, Cutting, Dead, Effect, EffectState, Ended, Heard, Walk};
+use crate::domain::effect::{Counts, Cutting, Dead, Effect, EffectState, Ended, Heard, Informed, Walk};
 use crate::domain::error::{Code, Error};
+use crate::domain::pep::Pep;
 use crate::domain::time::Timestamp;
 use crate::ledger::Ledger;
 
@@ -74,6 +75,9 @@ impl Cuts {
 
 /// What came of a cut by now. Takes some microseconds for each thing that died; not for a thread that others wait for.
 pub fn walk(ledger: &Ledger, cut: Cutting, heard: &dyn Heard, page: Page) -> Walked {
+    let peps: Vec<Pep> = ledger.view(|view| view.peps().cloned().collect());
+    // Nobody is asked while the state is held: whoever is asked may wait for it.
+    let informed = Informed::of(&peps, heard, cut.seq);
     let now = ledger.now();
     let most = page.most.unwrap_or(LISTED).clamp(1, LISTED);
     let (mut counts, mut listed, mut until) = (Counts::default(), BTreeMap::new(), None);
@@ -83,7 +87,7 @@ pub fn walk(ledger: &Ledger, cut: Cutting, heard: &dyn Heard, page: Page) -> Wal
     while goes_on {
         goes_on = ledger.view(|view| {
             walk.step(&view, STEP, |dead| {
-                let Some(effect) = Effect::of(&view, &made, heard, now, dead) else {
+                let Some(effect) = Effect::of(&view, &made, &informed, now, dead) else {
                     counts.tasks += u64::from(matches!(dead, Dead::Task));
                     return;
                 };

@@ -32,7 +32,7 @@ use crate::domain::grant::Token;
 use crate::domain::prepared::Prepared;
 use crate::domain::receipt::CutRecord;
 use crate::domain::state::State;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
 use crate::domain::view::View;
 use crate::merkle::{Frontier, Hash, leaf_hash};
 use crate::store::{Reader, Store, StoreError};
@@ -196,6 +196,11 @@ impl Ledger {
     fn moment(&self) -> Moment {
         let logged = self.shared.read().state.at();
         self.shared.moment(logged)
+    }
+
+    /// The time since boot, which nobody sets: for how long ago something was.
+    pub fn boot(&self) -> Span {
+        self.shared.clock.read().boot
     }
 
     /// Fresh secret random bytes for a request.

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::domain::cut::Target;
+use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::feed::{Halted, Signal};
 use crate::domain::id::{FreezeId, GrantId, TaskId, TokenId};
@@ -22,6 +23,8 @@ pub(super) struct Known {
     pub(super) keys: Vec<(String, Vec<u8>)>,
     tainted: HashSet<String>,
     tokens: HashMap<TokenId, Timestamp>,
+    /// By their digests: tokens are bound to them.
+    certificates: HashMap<Digest, Timestamp>,
     grants: Parties<GrantId>,
     tasks: Parties<TaskId>,
     agents: Names<Name>,
@@ -54,7 +57,10 @@ impl Known {
     /// Takes one thing more.
     pub(super) fn take(&mut self, signal: Signal) {
         match signal {
-            Signal::Cut { target, seq, until } => self.cut(target, seq, until),
+            Signal::Cut { target, seq, until, thumbprint } => {
+                self.certificates.extend(thumbprint.map(|thumbprint| (thumbprint, until)));
+                self.cut(target, seq, until);
+            }
             Signal::Halt { key, why } => self.halt(key, why),
             Signal::Resume { key } => self.resume(&key),
             Signal::Frozen { id, scope } => drop(self.freezes.insert(id, scope)),
@@ -79,7 +85,7 @@ impl Known {
             Target::Agent(name) => self.agents.put(name, seq, until),
             Target::Owner(owner) => self.owners.put(owner, seq, until),
             Target::Subject(subject) => self.subjects.put(subject, seq, until),
-            // No token carries them.
+            // No token carries their ids.
             Target::Certificate(_) | Target::Lease(_) => {}
         }
     }
@@ -112,6 +118,7 @@ impl Known {
         }
         self.tidied = now;
         self.tokens.retain(|_, until| *until > now);
+        self.certificates.retain(|_, until| *until > now);
         self.grants.tidy(now, GrantId::time);
         self.tasks.tidy(now, TaskId::time);
         self.agents.0.retain(|_, (_, until)| *until > now);
@@ -139,6 +146,9 @@ impl Known {
         }
         if self.tokens.contains_key(&claims.id) {
             return Some(("token_revoked", "it was revoked".to_owned()));
+        }
+        if self.certificates.contains_key(&claims.thumbprint) {
+            return Some(("certificate_revoked", "the certificate that it is bound to was revoked".to_owned()));
         }
         if self.tasks.cut.contains_key(&claims.task) {
             return Some(("task_revoked", format!("task `{}` was revoked", claims.task)));

@@ -7,6 +7,7 @@ use super::v1::{
     FeedTainted, FeedThawed,
 };
 use crate::domain::cut::Target;
+use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::feed::{Message, Part, Said, Signal};
 use crate::domain::time::{Span, Timestamp};
@@ -31,8 +32,9 @@ fn state(part: Part) -> FeedState {
 
 fn signal(signal: Signal) -> FeedSignal {
     let kind = match signal {
-        Signal::Cut { target, seq, until } => {
-            Kind::Cut(FeedCut { target: target.to_string(), seq, until: until.to_string() })
+        Signal::Cut { target, seq, until, thumbprint } => {
+            let thumbprint = thumbprint.map(|thumbprint| thumbprint.0.into()).unwrap_or_default();
+            Kind::Cut(FeedCut { target: target.to_string(), seq, until: until.to_string(), thumbprint })
         }
         Signal::Halt { key, why } => Kind::Halt(FeedHalt { key: key.to_string(), why: why.to_string() }),
         Signal::Resume { key } => Kind::Resume(FeedResume { key: key.to_string() }),
@@ -67,7 +69,10 @@ fn read_state(state: FeedState) -> Result<Part, Error> {
 
 fn read_signal(signal: FeedSignal) -> Result<Signal, Error> {
     Ok(match signal.kind.ok_or_else(|| unknown("a signal"))? {
-        Kind::Cut(FeedCut { target, seq, until }) => Signal::Cut { target: target.parse()?, seq, until: time(&until)? },
+        Kind::Cut(FeedCut { target, seq, until, thumbprint }) => {
+            let thumbprint = bound(&thumbprint)?;
+            Signal::Cut { target: target.parse()?, seq, until: time(&until)?, thumbprint }
+        }
         Kind::Halt(FeedHalt { key, why }) => Signal::Halt { key: halting(&key)?, why: why.parse()? },
         Kind::Resume(FeedResume { key }) => Signal::Resume { key: halting(&key)? },
         Kind::Frozen(FeedFrozen { id, scope }) => Signal::Frozen { id: id.parse()?, scope: scope.parse()? },
@@ -75,6 +80,16 @@ fn read_signal(signal: FeedSignal) -> Result<Signal, Error> {
         Kind::Key(FeedKey { kid, point }) => Signal::Key { kid, point },
         Kind::Tainted(FeedTainted { kid }) => Signal::Tainted { kid },
     })
+}
+
+/// A certificate that tokens may be bound to.
+fn bound(thumbprint: &[u8]) -> Result<Option<Digest>, Error> {
+    match Digest::from_slice(thumbprint) {
+        None if !thumbprint.is_empty() => {
+            Err(Error::malformed("thumbprint", &format!("{} bytes", thumbprint.len()), "expected 32 bytes, or none"))
+        }
+        digest => Ok(digest),
+    }
 }
 
 /// What can be halted.

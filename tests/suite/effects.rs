@@ -47,7 +47,7 @@ impl Decide for Recorded {
 struct Said(Mutex<Option<(u64, Timestamp)>>);
 
 impl Heard for Said {
-    fn heard(&self, _: &Pep, seq: u64, _: Timestamp) -> Option<Timestamp> {
+    fn heard(&self, _: &Pep, seq: u64) -> Option<Timestamp> {
         self.0.lock().unwrap().filter(|(known, _)| *known >= seq).map(|(_, at)| at)
     }
 }
@@ -62,7 +62,7 @@ impl World {
         let name: Name = name.parse().unwrap();
         let audiences = vec![audience.parse().unwrap()];
         let id = PepId::mint(now, &mut entropy);
-        let pep = Pep { id, name: name.clone(), audiences, staleness, retired: false, created_at: now };
+        let pep = Pep { id, name: name.clone(), audiences, staleness, retired: None, created_at: now };
         let (id, secret_hash, expires_at) =
             (JoinId::mint(now, &mut entropy), Digest::of(b"x"), now.plus(Span::minutes(10)));
         let join = Join { id, kind: Kind::Pep, name, secret_hash, expires_at, used: None };
@@ -178,6 +178,95 @@ async fn a_token_is_awaited_where_an_enforcement_point_has_not_said_that_it_know
     assert!(!world.walked(&revoked, &Nobody).terminal, "one can still be honoured until it expires");
     world.hands.turn(Span::minutes(15));
     assert!(world.walked(&revoked, &Nobody).terminal);
+}
+
+/// Whoever is asked who has heard may have to wait for the state.
+struct Waits(World, std::sync::atomic::AtomicUsize);
+
+impl Heard for Waits {
+    fn heard(&self, _: &Pep, _: u64) -> Option<Timestamp> {
+        let asked = self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let name = format!("waiting-{asked}");
+        let turn =
+            async { tokio::time::timeout(Duration::from_secs(10), self.0.operator(&name, &[Role::Auditor])).await };
+        tokio::runtime::Handle::current().block_on(turn).expect("others go on meanwhile");
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_heard_is_asked_once_and_not_while_the_state_is_held() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    let task = world.task(&planner).await.id;
+    world.point("gate", ELSEWHERE, Span::seconds(5)).await;
+    let grant = world.for_audience(&planner, task, ELSEWHERE, &[]).await.unwrap();
+    for _ in 0..5 {
+        world.new_token(&planner, &grant).await;
+    }
+    let revoked = world.cut(Target::Task(task)).await;
+    let waits = Waits(world, std::sync::atomic::AtomicUsize::new(0));
+    let walked = tokio::task::spawn_blocking(move || {
+        let walked = walk(&waits.0.ledger, revoked.cut.clone(), &waits, Page::default());
+        (walked, waits.1.into_inner())
+    });
+    let (walked, asked) = walked.await.unwrap();
+    assert_eq!((walked.counts.pending.tokens, asked), (5, 1));
+}
+
+#[tokio::test]
+async fn a_point_that_was_retired_is_awaited_until_its_verifiers_refuse() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let planner = world.agent("planner").await;
+    let task = world.task(&planner).await.id;
+    world.point("old", ELSEWHERE, Span::seconds(60)).await;
+    world.point("new", ELSEWHERE, Span::seconds(5)).await;
+    let state = async |wait: Span| {
+        world.hands.turn(wait);
+        let grant = world.for_audience(&planner, task, ELSEWHERE, &[]).await.unwrap();
+        let (token, _) = world.new_token(&planner, &grant).await;
+        let revoked = world.cut(Target::Grant(grant.id)).await;
+        world.hands.turn(Span::seconds(6));
+        let walked = world.walked(&revoked, &Nobody);
+        (of(&walked, token).state, of(&walked, token).at.since(world.ledger.now()))
+    };
+    assert_eq!(state(Span::millis(0)).await, (EffectState::Pending, Span::millis(54_500)));
+    let (name, reason) = ("old".parse().unwrap(), "replaced".parse().unwrap());
+    world.happens(Body::PepRetired { name, reason }).await;
+    // What its verifiers knew when it was retired is believed for a minute and a half second, and no cut since reaches them.
+    assert_eq!(state(Span::millis(0)).await, (EffectState::Pending, Span::millis(54_500)));
+    assert_eq!(state(Span::seconds(10)).await, (EffectState::Pending, Span::millis(38_500)));
+    assert_eq!(state(Span::millis(38_500)).await.0, EffectState::Enforced, "nobody goes by it any more");
+}
+
+#[tokio::test]
+async fn an_identity_is_awaited_where_a_token_that_is_bound_to_it_is_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let (planner, idle) = (world.agent("planner").await, world.agent("idle").await);
+    let task = world.task(&planner).await.id;
+    world.point("gate", ELSEWHERE, Span::seconds(5)).await;
+    let grant = world.for_audience(&planner, task, ELSEWHERE, &[]).await.unwrap();
+    world.new_token(&planner, &grant).await;
+    let another = Caller::Agent(world.identity(Kind::Agent, "planner").await);
+    let cut = async |caller: &Caller| {
+        let id = caller.presenter().unwrap().certificate;
+        let revoked = world.cut(Target::Certificate(id)).await;
+        (revoked.cut.at, id, revoked)
+    };
+    for nobody in [&idle, &another] {
+        let (_, id, revoked) = cut(nobody).await;
+        assert_eq!(of(&world.walked(&revoked, &Nobody), id).state, EffectState::Enforced, "no token is bound to it");
+    }
+    let (at, id, revoked) = cut(&planner).await;
+    let state = |heard: &dyn Heard| of(&world.walked(&revoked, heard), id).state;
+    assert_eq!(of(&world.walked(&revoked, &Nobody), id).at, at.plus(Span::seconds(5)).plus(HOLD));
+    assert_eq!(state(&Nobody), EffectState::Pending);
+    assert_eq!(state(&Said(Mutex::new(Some((revoked.cut.seq, at))))), EffectState::Enforced);
+    world.hands.turn(Span::seconds(5).plus(HOLD));
+    assert_eq!(state(&Nobody), EffectState::Enforced);
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::support::calls::{Acting, Answer as Called, raw, refused};
 use crate::support::process::Broker;
+use crate::support::world::unseen;
 
 const ORDERS: &str = "https://orders.example";
 
@@ -51,6 +52,12 @@ async fn granted(holder: &Acting) -> (String, String) {
     let request = v1::RequestGrantRequest { task, scopes, audience, token: true, ..Default::default() };
     let granted = holder.request(request).await.unwrap().into_inner();
     (granted.grant.unwrap().id, granted.token.unwrap().token)
+}
+
+/// `crt_…`: a certificate's number is the id.
+fn id_of(certificate: &[u8]) -> String {
+    let serial = x509_parser::parse_x509_certificate(certificate).unwrap().1.raw_serial().to_vec();
+    belay::domain::id::CertificateId::from_uuid(uuid::Uuid::from_slice(&serial).unwrap()).unwrap().to_string()
 }
 
 fn certificate(directory: &Path) -> Vec<u8> {
@@ -186,9 +193,7 @@ async fn a_retired_enforcement_point_is_cut_off() {
     }
     assert_eq!(broker.run(&["pep", "list"]).ok()["peps"][0]["subscribers"], 1);
     broker.run(&["pep", "retire", "retired"]).ok();
-    let serial = x509_parser::parse_x509_certificate(&own).unwrap().1.raw_serial().to_vec();
-    let id = belay::domain::id::CertificateId::from_uuid(uuid::Uuid::from_slice(&serial).unwrap()).unwrap();
-    broker.run(&["revoke", &id.to_string(), "--reason", "lost"]).ok();
+    broker.run(&["revoke", &id_of(&own), "--reason", "lost"]).ok();
     for stream in streams {
         assert_eq!(end(stream).await.code(), Code::Unauthenticated);
     }
@@ -270,6 +275,19 @@ async fn a_service_follows_the_feed_and_refuses_when_it_cannot() {
         broker.run(&["agent", verb, "ana", "--reason", "testing"]).ok();
         until(&offline, &token, &own, expected).await;
     }
+    let tasks = broker.run(&["task", "list"]).ok();
+    let tasks = tasks["tasks"].as_array().unwrap().iter().map(|task| task["id"].as_str().unwrap().to_owned());
+    let tasks: Vec<String> = tasks.collect();
+    for (verb, expected) in [("suspend", "task_suspended"), ("resume", "valid")] {
+        for task in &tasks {
+            broker.run(&["task", verb, task, "--reason", "testing"]).ok();
+        }
+        until(&offline, &token, &own, expected).await;
+    }
+    let frozen = broker.run(&["freeze", "--scope", "db:*@orders", "--reason", "testing"]).ok();
+    until(&offline, &token, &own, "frozen").await;
+    broker.run(&["thaw", frozen["freeze"]["id"].as_str().unwrap()]).ok();
+    until(&offline, &token, &own, "valid").await;
     boss.revoke(&grant).await.unwrap();
     let took = until(&offline, &token, &own, "grant_revoked").await;
     println!("the verifier refused {took:.1?} after the revoke was acknowledged");
@@ -285,4 +303,44 @@ async fn a_service_follows_the_feed_and_refuses_when_it_cannot() {
     broker.replace(Broker::start_at(&home, &at));
     until(&offline, &other, &own, "valid").await;
     assert_eq!(says(&offline, &token, &own), "grant_revoked");
+    // A token is over with the certificate that it is bound to, though the agent is not.
+    let cut = broker.run(&["revoke", &id_of(&own), "--reason", "its key was stolen", "--wait", "20s"]).ok();
+    assert_eq!((&cut["cut"]["certificates"], &cut["terminal"]), (&1.into(), &true.into()));
+    assert_eq!(says(&offline, &other, &own), "certificate_revoked", "it is said to be enforced");
+}
+
+/// More comes at once than could be acknowledged one by one: it is acknowledged together.
+#[tokio::test]
+async fn many_signals_at_once_do_not_end_the_feed() {
+    let broker = Broker::start();
+    let identity = broker.pep("gateway", &[ORDERS]).await;
+    let boss = Acting(broker.channel().await);
+    let feed = Feed { addr: broker.addr.clone(), identity, staleness: Duration::from_secs(60) };
+    let (offline, follow) = feed.follow();
+    let following = tokio::spawn(follow);
+    tokio::time::timeout(Duration::from_secs(20), offline.ready()).await.unwrap();
+    // What comes now waits on the wire: this thread does nothing else.
+    let elsewhere = std::thread::scope(|scope| scope.spawn(|| revoke_many(&broker)).join().unwrap());
+    boss.revoke(&elsewhere).await.unwrap();
+    let patience = Instant::now();
+    while offline.position().is_none_or(|seq| seq < 150) {
+        assert!(patience.elapsed() < Duration::from_secs(20), "{:?}", offline.position());
+        assert!(offline.trouble().is_none(), "{:?}", offline.trouble());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(offline.trouble().is_none(), "{:?}", offline.trouble());
+    following.abort();
+}
+
+/// Cuts 150 grants that nobody has seen, while the caller's runtime stands still; one more that is not cut.
+fn revoke_many(broker: &Broker) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let now = belay::domain::time::Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
+    runtime.block_on(async {
+        let boss = Acting(broker.channel().await);
+        for at in 0..150 {
+            boss.revoke(&unseen(&format!("many-{at}"), now)).await.unwrap();
+        }
+    });
+    unseen("last", now)
 }

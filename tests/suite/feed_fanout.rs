@@ -190,7 +190,7 @@ async fn revoke(broker: &Broker, target: &str) -> Duration {
 
 fn bare_cut(target: &str, seq: u64) -> FeedMessage {
     let until = "2026-11-30T17:00:00.000Z".to_owned();
-    let cut = FeedCut { target: target.to_owned(), seq, until: until.clone() };
+    let cut = FeedCut { target: target.to_owned(), seq, until: until.clone(), thumbprint: Vec::new() };
     let said = Some(Said::Signal(FeedSignal { kind: Some(Signals::Cut(cut)) }));
     FeedMessage { seq, prev_seq: seq - 1, at: until, said }
 }

@@ -15,7 +15,7 @@ use belay::domain::exposure::HOLD;
 use belay::domain::feed::{Message, Part, Said, Signal};
 use belay::domain::id::{GrantId, PepId};
 use belay::domain::name::Name;
-use belay::domain::pep::{DEFAULT_STALENESS, Pep};
+use belay::domain::pep::{DEFAULT_STALENESS, Pep, STALENESS};
 use belay::domain::time::{Span, Timestamp};
 use belay::effect::feed::{Hub, Subscription};
 use belay::verifier::{Answer, Verifier};
@@ -167,7 +167,7 @@ async fn a_slow_subscriber_delays_nobody() {
 fn point(name: Name) -> Pep {
     let id = PepId::mint(Timestamp::default(), &mut Entropy::from_seed([1; 32]));
     let audiences = vec!["https://orders.example".parse().unwrap()];
-    Pep { id, name, audiences, staleness: DEFAULT_STALENESS, retired: false, created_at: Timestamp::default() }
+    Pep { id, name, audiences, staleness: DEFAULT_STALENESS, retired: None, created_at: Timestamp::from_millis(NOW) }
 }
 
 /// Nothing is acknowledged that was not sent, and one that is not there has heard nothing.
@@ -183,7 +183,7 @@ async fn an_enforcement_point_has_heard_what_each_of_its_subscriptions_acknowled
     one.ack(u64::MAX);
     revoke(&world, &grt("a")).await;
     let seq = world.ledger.view(|view| view.cut(&grt("a").parse().unwrap()).unwrap().seq);
-    let heard = |name: Name, seq| hub.heard(&point(name), seq, world.ledger.now());
+    let heard = |name: Name, seq| hub.heard(&point(name), seq);
     assert_eq!(heard(pep(), seq), None, "a promise is no acknowledgement");
     cuts(&mut one, &grt("a")).await;
     one.ack(seq);
@@ -210,6 +210,49 @@ async fn an_enforcement_point_has_heard_what_each_of_its_subscriptions_acknowled
     assert!(heard(pep(), seq).is_some(), "who knew it when it left still does");
     at.turn(DEFAULT_STALENESS.plus(HOLD));
     assert_eq!((heard(pep(), seq), hub.subscribers()), (None, 0));
+}
+
+/// Whoever followed before is not known any more, and goes by what it knew for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_nobody_has_heard_until_all_that_was_known_is_too_old() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let hub = running(&world);
+    revoke(&world, &grt("a")).await;
+    let seq = world.ledger.view(|view| view.cut(&grt("a").parse().unwrap()).unwrap().seq);
+    let mut one = hub.subscribe(&pep(), None).unwrap();
+    cuts(&mut one, &grt("a")).await;
+    one.ack(seq);
+    let older = Pep { created_at: Timestamp::from_millis(NOW - 1), ..point(pep()) };
+    assert_eq!(hub.heard(&older, seq), None, "another of its verifiers may not have come back");
+    assert!(hub.heard(&point(pep()), seq).is_some(), "one that is newer than the hub never was elsewhere");
+    world.hands.turn(DEFAULT_STALENESS.plus(HOLD).less(Span::millis(1)));
+    assert_eq!(hub.heard(&older, seq), None);
+    world.hands.turn(Span::millis(1));
+    assert!(hub.heard(&older, seq).is_some(), "who came back counts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_enforcement_point_leaves_room_for_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = World::open(directory.path(), Hands::new()).await;
+    let hub = running(&world);
+    let mut all: Vec<Subscription> = (0..1024).map(|_| hub.subscribe(&pep(), None).unwrap()).collect();
+    let refused = |of: &str| hub.subscribe(&of.parse().unwrap(), None).err().map(|error| error.reason);
+    assert_eq!(refused("gateway"), Some("too_many_subscriptions"));
+    assert_eq!(refused("another"), None);
+    // All may come back at once, and not for ever: what they knew is believed, and remembered, for a while.
+    for _ in 0..3 {
+        all.clear();
+        all.extend((0..1024).map(|_| hub.subscribe(&pep(), None).unwrap()));
+    }
+    all.clear();
+    assert_eq!(refused("gateway"), Some("too_many_subscriptions"));
+    world.hands.turn(DEFAULT_STALENESS.plus(HOLD));
+    // It is not registered here: nothing is known of how long it believes, but the longest.
+    assert_eq!(refused("gateway"), Some("too_many_subscriptions"));
+    world.hands.turn(STALENESS.1);
+    assert_eq!(refused("gateway"), None);
 }
 
 /// A token, its holder's thumbprint, and a verifier that follows the feed of its broker by a clock of the test.

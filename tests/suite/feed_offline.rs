@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 use belay::domain::agent::AgentStatus;
 use belay::domain::cut::Target;
 use belay::domain::decide::{
-    Caller, EndTask, IssueToken, RenewGrant, Revoke, SetAgentStatus, SetGrantStatus, StartTask,
+    Caller, EndTask, IssueToken, RenewGrant, Revoke, SetAgentStatus, SetFreeze, SetGrantStatus, SetTaskStatus,
+    StartTask, Thaw, presentable,
 };
 use belay::domain::digest::Digest;
 use belay::domain::entropy::Entropy;
 use belay::domain::feed::{Message, Part, Said, Signal, live, signal};
 use belay::domain::grant::Status;
-use belay::domain::id::{GrantId, TaskId, TokenId};
+use belay::domain::id::{FreezeId, GrantId, TaskId, TokenId};
 use belay::domain::key::Purpose;
 use belay::domain::name::Audience;
+use belay::domain::scope::Call;
 use belay::domain::time::{Span, Timestamp};
 use belay::verifier::{Answer, Verifier};
 use proptest::prelude::*;
@@ -40,6 +42,9 @@ enum Step {
     EndTask { task: u8 },
     Agent { agent: u8, to: u8 },
     Revoke { kind: u8, which: u8 },
+    SuspendTask { task: u8, suspended: bool },
+    Freeze { scope: u8 },
+    Thaw { freeze: u8 },
     Taint,
     Turn { millis: i64 },
 }
@@ -64,10 +69,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => n().prop_map(|task| Step::EndTask { task }),
         2 => (n(), n()).prop_map(|(agent, to)| Step::Agent { agent, to }),
         3 => (n(), n()).prop_map(|(kind, which)| Step::Revoke { kind, which }),
+        2 => (n(), any::<bool>()).prop_map(|(task, suspended)| Step::SuspendTask { task, suspended }),
+        1 => n().prop_map(|scope| Step::Freeze { scope }),
+        1 => n().prop_map(|freeze| Step::Thaw { freeze }),
         1 => Just(Step::Taint),
         2 => (100..200_000_i64).prop_map(|millis| Step::Turn { millis }),
     ];
     proptest::collection::vec(step, 10..50)
+}
+
+impl Office {
+    /// What the broker says of a token over a connection of its holder.
+    fn says(&self, holder: &Caller, token: &str) -> &'static str {
+        let now = self.world.ledger.now();
+        let shown = self.world.ledger.view(|view| presentable(&view, holder.presenter().unwrap(), now));
+        match shown {
+            Err(error) => error.reason,
+            Ok(()) => self.broker.check(&asked(holder), token).refusal.map_or("valid", |(reason, _)| reason),
+        }
+    }
 }
 
 struct Scene {
@@ -76,6 +96,7 @@ struct Scene {
     tasks: Vec<(TaskId, usize)>,
     grants: Vec<(GrantId, usize)>,
     tokens: Vec<(TokenId, GrantId, String, usize)>,
+    freezes: Vec<FreezeId>,
     taints: usize,
     _directory: tempfile::TempDir,
 }
@@ -93,7 +114,7 @@ impl Scene {
             agents.push(office.world.agent(name).await);
         }
         let (tasks, grants, tokens) = (Vec::new(), Vec::new(), Vec::new());
-        Self { office, agents, tasks, grants, tokens, taints: 0, _directory: directory }
+        Self { office, agents, tasks, grants, tokens, freezes: Vec::new(), taints: 0, _directory: directory }
     }
 
     /// Does a step, as far as it may be done.
@@ -163,12 +184,16 @@ impl Scene {
                 let _ = world.submit(&boss, SetAgentStatus { name, status, reason: reason() }).await;
             }
             Step::Revoke { kind, which } => {
-                let target = match kind % 14 {
+                let target = match kind % 15 {
                     0 => Some(Target::Agent(pick(&AGENTS, which).unwrap().parse().unwrap())),
                     1 => Some(Target::Owner(format!("owner-of-{}", pick(&AGENTS, which).unwrap()).parse().unwrap())),
                     2 => Some(Target::Subject("alice".parse().unwrap())),
                     3 => pick(&self.tasks, which).map(|(task, _)| Target::Task(task)),
                     // The first ones have the most below them.
+                    14 => {
+                        let presenter = self.agents[usize::from(which) % AGENTS.len()].presenter();
+                        presenter.map(|presenter| Target::Certificate(presenter.certificate))
+                    }
                     4..=10 => pick(&self.grants, which % 4).map(|(grant, _)| Target::Grant(grant)),
                     _ => {
                         let ids: Vec<TokenId> = self.tokens.iter().map(|(id, ..)| *id).collect();
@@ -177,6 +202,19 @@ impl Scene {
                 };
                 let Some(target) = target else { return };
                 let _ = world.submit(&boss, Revoke { target, reason: reason(), dry_run: false }).await;
+            }
+            Step::SuspendTask { task, suspended } => {
+                let Some((id, _)) = pick(&self.tasks, task) else { return };
+                let _ = world.submit(&boss, SetTaskStatus { id, suspended, reason: reason() }).await;
+            }
+            Step::Freeze { scope } => {
+                let scope = pick(&["db:*@**", "db:read@a/**", "db:write@**", "db:*@b"], scope).unwrap().parse().unwrap();
+                let command = SetFreeze { scope, sensitivity: None, reason: reason() };
+                self.freezes.push(world.submit(&boss, command).await.unwrap().id);
+            }
+            Step::Thaw { freeze } => {
+                let Some(id) = pick(&self.freezes, freeze) else { return };
+                let _ = world.submit(&boss, Thaw { id, reason: reason() }).await;
             }
             Step::Taint => {
                 self.taints += 1;
@@ -214,7 +252,7 @@ impl Told {
     fn follow(&mut self, office: &Office) {
         let ledger = &office.world.ledger;
         for (seq, entry, _) in ledger.entries(self.upto, 10_000).unwrap() {
-            if let Some(signal) = signal(seq, &entry) {
+            if let Some(signal) = ledger.view(|view| signal(&view, seq, &entry)) {
                 self.say(seq, self.last, entry.at, Said::Signal(signal));
                 self.last = seq;
             }
@@ -226,6 +264,17 @@ impl Told {
     fn refresh(&mut self) {
         self.verifier.beat(b"n".to_vec(), Duration::ZERO);
         self.say(self.upto, self.last, Timestamp::from_millis(0), Said::Echo(b"n".to_vec()));
+    }
+
+    /// The freeze that stops a call by a token that is good.
+    fn stops(&mut self, office: &Office, token: &str, holder: &Caller, call: &Call) -> Option<&'static str> {
+        let audience: Audience = office.broker.origin().issuer.clone();
+        let thumbprint: Digest = holder.presenter().unwrap().thumbprint;
+        let now = office.world.ledger.now();
+        match self.verifier.check(token, &audience, Some(&thumbprint), now, Duration::ZERO) {
+            Answer::Valid(claims) => self.verifier.allows(&claims, call).err().map(|error| error.reason),
+            _ => None,
+        }
     }
 
     fn says(&mut self, office: &Office, token: &str, holder: &Caller) -> &'static str {
@@ -246,6 +295,7 @@ impl Told {
 #[test]
 fn an_offline_verifier_agrees_with_the_broker() {
     let (valid, over, above) = (Cell::new(0), Cell::new(0), Cell::new(0));
+    let (suspended, unbound, frozen, other_words) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
     let more = |count: &Cell<u64>| count.set(count.get() + 1);
     property::check(40, &steps(), |history| {
         block_on(async {
@@ -260,15 +310,35 @@ fn an_offline_verifier_agrees_with_the_broker() {
                 let mut newcomer = Told::whole(&scene.office, head, signals);
                 for (id, grant, token, holder) in &scene.tokens {
                     let holder = &scene.agents[*holder];
-                    let broker = scene.office.broker.check(&asked(holder), token).refusal;
+                    let broker = scene.office.says(holder, token);
                     let (one, other) =
                         (follower.says(&scene.office, token, holder), newcomer.says(&scene.office, token, holder));
-                    let broker = broker.map_or("valid", |(reason, _)| reason);
                     let agree = [one, other].iter().all(|said| (*said == "valid") == (broker == "valid"));
                     if !agree {
                         return Err(TestCaseError::fail(format!("{shown}: {id}: {broker}, {one}, {other}")));
                     }
                     more(if broker == "valid" { &valid } else { &over });
+                    more(match broker {
+                        "task_suspended" => &suspended,
+                        "certificate_revoked" => &unbound,
+                        _ => &other_words,
+                    });
+                    for call in ["a/b", "b", "c"].map(|resource| Call::parse("db", "read", resource).unwrap()) {
+                        let stopped =
+                            scene.office.world.ledger.view(|view| {
+                                view.freezes().any(|freeze| freeze.scope.allows(&call)).then_some("frozen")
+                            });
+                        let stopped = stopped.filter(|_| broker == "valid");
+                        for told in [&mut follower, &mut newcomer] {
+                            let said = told.stops(&scene.office, token, holder, &call);
+                            if said != stopped {
+                                return Err(TestCaseError::fail(format!(
+                                    "{shown}: {id}: {call}: {stopped:?}, {said:?}"
+                                )));
+                            }
+                        }
+                        more(if stopped.is_some() { &frozen } else { &other_words });
+                    }
                     let own = scene.office.world.ledger.view(|view| view.cut(&Target::Grant(*grant)).is_some());
                     if broker == "grant_revoked" && !own {
                         more(&above);
@@ -280,6 +350,9 @@ fn an_offline_verifier_agrees_with_the_broker() {
     });
     let (valid, over, above) = (valid.get(), over.get(), above.get());
     println!("{valid} were good, {over} were not, {above} by a cut above");
+    let (suspended, unbound, frozen) = (suspended.get(), unbound.get(), frozen.get());
+    println!("{suspended} by a suspended task, {unbound} by a cut identity; {frozen} calls were frozen");
+    assert!(suspended > 0 && unbound > 0 && frozen > 0);
     assert!(valid > 100 && over > 100 && above > 20, "{valid} were good, {over} were not, {above} by a cut above");
 }
 
@@ -326,7 +399,7 @@ fn a_deep_chain_is_checked_in_the_time_of_a_shallow_one() {
         for _ in 0..20_000 {
             let target = Target::Grant(GrantId::mint(now, &mut entropy));
             told.upto += 1;
-            let cut = Signal::Cut { target, seq: told.upto, until: now.plus(Span::hours(24)) };
+            let cut = Signal::Cut { target, seq: told.upto, until: now.plus(Span::hours(24)), thumbprint: None };
             told.say(told.upto, told.last, now, Said::Signal(cut));
             told.last = told.upto;
         }

@@ -103,7 +103,7 @@ impl Decide for Invite {
             Kind::Pep => {
                 ctx.operator(Right::ManagePeps)?;
                 let pep = ctx.view.pep(&self.name).ok_or_else(|| Error::not_found("enforcement point", &self.name))?;
-                if pep.retired {
+                if pep.retired.is_some() {
                     let message = format!("enforcement point `{}` is retired", self.name);
                     return Err(Error::denied("pep_retired", message));
                 }

@@ -55,7 +55,7 @@ impl Decide for Authorize {
         let unproven = || Error::new(Code::Internal, "unproven", "a call was charged for nobody; report this");
         ctx.presentable(presenter.ok_or_else(unproven)?)?;
         if let Caller::Pep(presenter) = ctx.caller
-            && ctx.view.pep(&presenter.name).is_none_or(|pep| pep.retired)
+            && ctx.view.pep(&presenter.name).is_none_or(|pep| pep.retired.is_some())
         {
             return Err(unknown_caller("enforcement point", &presenter.name));
         }

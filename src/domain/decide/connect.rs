@@ -20,7 +20,7 @@ pub fn connectable(view: &View<'_>, presenter: &Presenter, now: Timestamp) -> Re
     let name = &presenter.name;
     let gone = match presenter.kind {
         Kind::Operator => view.operator(name).is_none_or(|operator| operator.removed),
-        Kind::Pep => view.pep(name).is_none_or(|pep| pep.retired),
+        Kind::Pep => view.pep(name).is_none_or(|pep| pep.retired.is_some()),
         Kind::Agent => view.agent(name).is_none(),
         Kind::Server => false,
     };

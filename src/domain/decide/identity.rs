@@ -161,7 +161,7 @@ fn may_enroll(ctx: &Context<'_>, kind: Kind, name: &Name) -> Result<(), Error> {
     let known = match kind {
         Kind::Agent => ctx.view.agent(name).is_some_and(|agent| agent.status == AgentStatus::Active),
         Kind::Operator => ctx.view.operator(name).is_some_and(|operator| !operator.removed),
-        Kind::Pep => ctx.view.pep(name).is_some_and(|pep| !pep.retired),
+        Kind::Pep => ctx.view.pep(name).is_some_and(|pep| pep.retired.is_none()),
         Kind::Server => false,
     };
     if known { Ok(()) } else { Err(Error::denied("not_active", format!("{kind} `{name}` may not enroll now"))) }

@@ -54,7 +54,7 @@ impl Decide for RegisterPep {
             name: self.name.clone(),
             audiences,
             staleness: self.staleness,
-            retired: false,
+            retired: None,
             created_at: ctx.now,
         };
         let join = join(ctx, Kind::Pep, &self.name, self.secret_hash);
@@ -87,8 +87,8 @@ impl Decide for RetirePep {
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Pep>, Error> {
         ctx.operator(Right::ManagePeps)?;
         let pep = ctx.view.pep(&self.name).ok_or_else(|| Error::not_found("enforcement point", &self.name))?;
-        let retired = Pep { retired: true, ..pep.clone() };
-        if pep.retired {
+        let retired = Pep { retired: pep.retired.or(Some(ctx.now)), ..pep.clone() };
+        if pep.retired.is_some() {
             return Ok(Decision::new(Vec::new(), retired));
         }
         let event = Body::PepRetired { name: self.name.clone(), reason: self.reason.clone() };

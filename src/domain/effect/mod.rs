@@ -6,6 +6,7 @@
 mod walk;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use super::agent::words;
 use super::certificate::Certificate;
 use super::error::Error;
 use super::event::CutCounts;
-use super::exposure::{CRL_AGE, HOLD};
+use super::exposure::CRL_AGE;
 use super::grant::{Grant, LiveToken};
 use super::id::{CertificateId, GrantId, LeaseId, TokenId};
 use super::lease::{Lease, LeaseStatus};
@@ -26,9 +27,9 @@ pub use walk::{Cutting, Dead, Walk, extent, is_open, tops};
 
 /// Since when enforcement points know of cuts.
 pub trait Heard: Send + Sync {
-    /// Since when this one has acknowledged everything up to `seq`, as of `now`; none: not yet, or it is not connected.
-    /// Asked while the state is looked at: it must not look there itself.
-    fn heard(&self, pep: &Pep, seq: u64, now: Timestamp) -> Option<Timestamp>;
+    /// Since when this one has acknowledged everything up to `seq`; none: not yet, or it is not connected. Never asked
+    /// while the state is looked at.
+    fn heard(&self, pep: &Pep, seq: u64) -> Option<Timestamp>;
 }
 
 /// Nobody follows.
@@ -36,8 +37,19 @@ pub trait Heard: Send + Sync {
 pub struct Nobody;
 
 impl Heard for Nobody {
-    fn heard(&self, _: &Pep, _: u64, _: Timestamp) -> Option<Timestamp> {
+    fn heard(&self, _: &Pep, _: u64) -> Option<Timestamp> {
         None
+    }
+}
+
+/// Since when each enforcement point knows of one cut, of those that do: asked once, however much died by it.
+#[derive(Clone, Debug, Default)]
+pub struct Informed(HashMap<Name, Timestamp>);
+
+impl Informed {
+    /// What these enforcement points have said of all up to `seq`.
+    pub fn of(peps: &[Pep], heard: &dyn Heard, seq: u64) -> Self {
+        Self(peps.iter().filter_map(|pep| Some((pep.name.clone(), heard.heard(pep, seq)?))).collect())
     }
 }
 
@@ -105,15 +117,15 @@ pub struct Counts {
 
 impl Effect {
     /// What the cut does to this, as of `now`.
-    pub fn of(view: &View<'_>, cut: &Cutting, heard: &dyn Heard, now: Timestamp, dead: &Dead<'_>) -> Option<Self> {
+    pub fn of(view: &View<'_>, cut: &Cutting, informed: &Informed, now: Timestamp, dead: &Dead<'_>) -> Option<Self> {
         let (ended, grant, (state, at, detail)) = match dead {
             Dead::Task => return None,
             Dead::Grant(grant) => (Ended::Grant(grant.id), Some(*grant), enforced(cut.at, "over from this moment on")),
             Dead::Token(grant, token) => {
-                (Ended::Token(token.id), Some(*grant), of_token(view, cut, heard, now, grant, token))
+                (Ended::Token(token.id), Some(*grant), of_token(view, cut, informed, now, grant, token))
             }
             Dead::Certificate(grant, one) => {
-                (Ended::Certificate(one.id), *grant, of_certificate(cut, now, *grant, one))
+                (Ended::Certificate(one.id), *grant, of_certificate(view, cut, informed, now, one))
             }
             Dead::Lease(grant, lease) => (Ended::Lease(lease.id), Some(*grant), of_lease(cut, lease)),
         };
@@ -148,19 +160,20 @@ fn enforced(at: Timestamp, detail: &'static str) -> Told {
 fn of_token(
     view: &View<'_>,
     cut: &Cutting,
-    heard: &dyn Heard,
+    informed: &Informed,
     now: Timestamp,
     grant: &Grant,
     token: &LiveToken,
 ) -> Told {
-    let points = points(view, &grant.audience).map(|pep| at_point(cut, heard, now, pep));
-    let worst = points.max_by_key(|(state, at, _)| (*state, *at));
+    let told = believers(view, cut, &grant.audience).map(|pep| at_point(cut, informed, now, pep));
+    let worst = told.max_by_key(|(state, at, _)| (*state, *at));
+    let is_followed = is_ours(view, &grant.audience) || points(view, &grant.audience).next().is_some();
     match worst {
         // It is over before anybody could still take it for good.
         Some((_, at, _)) if token.expires_at <= at => (EffectState::Expires, token.expires_at, EXPIRES_FIRST.into()),
-        Some(told) => told,
-        None if is_ours(view, &grant.audience) => enforced(cut.at, "refused by the broker from this moment on"),
-        None => {
+        Some(told) if is_followed => told,
+        None if is_followed => enforced(cut.at, "refused by the broker from this moment on"),
+        _ => {
             let detail =
                 format!("no enforcement point answers for `{}`: it may be honoured until then", grant.audience);
             (EffectState::Expires, token.expires_at, detail.into())
@@ -170,18 +183,18 @@ fn of_token(
 
 const EXPIRES_FIRST: &str = "it expires before all who take it must know";
 
-fn at_point(cut: &Cutting, heard: &dyn Heard, now: Timestamp, pep: &Pep) -> Told {
+fn at_point(cut: &Cutting, informed: &Informed, now: Timestamp, pep: &Pep) -> Told {
     if pep.created_at > cut.at {
         return enforced(cut.at, "refused by all who take it: who came later was told with the rest");
     }
-    if let Some(at) = heard.heard(pep, cut.seq, now) {
+    if let Some(&at) = informed.0.get(&pep.name) {
         return (
             EffectState::Enforced,
             at.max(cut.at),
             format!("enforcement point `{}` has acknowledged it", pep.name).into(),
         );
     }
-    let at = cut.at.plus(pep.staleness).plus(HOLD);
+    let at = pep.stale_after(pep.retired.map_or(cut.at, |retired| retired.min(cut.at)));
     match now >= at {
         true => {
             let detail = format!("what enforcement point `{}` knows is too old by now to be believed", pep.name);
@@ -191,11 +204,17 @@ fn at_point(cut: &Cutting, heard: &dyn Heard, now: Timestamp, pep: &Pep) -> Told
     }
 }
 
-/// The broker refuses it at once, at every call. Whoever reads the lists of what was revoked knows once the list that
-/// names it must have taken the place of the one before.
-fn of_certificate(cut: &Cutting, now: Timestamp, grant: Option<&Grant>, certificate: &Certificate) -> Told {
-    if grant.is_none() {
-        return enforced(cut.at, "refused by the broker, and nobody else takes an identity");
+/// The broker refuses it at once, at every call. Of one under a grant, whoever reads the lists of what was revoked knows
+/// once the list that names it must have taken the place of the one before.
+fn of_certificate(
+    view: &View<'_>,
+    cut: &Cutting,
+    informed: &Informed,
+    now: Timestamp,
+    certificate: &Certificate,
+) -> Told {
+    if certificate.grant.is_none() {
+        return of_identity(view, cut, informed, now, certificate);
     }
     let at = cut.at.plus(CRL_AGE);
     if certificate.not_after <= at {
@@ -203,6 +222,18 @@ fn of_certificate(cut: &Cutting, now: Timestamp, grant: Option<&Grant>, certific
     }
     let detail = "refused by the broker at once; by others that read the revocation list, from then on";
     (if now >= at { EffectState::Enforced } else { EffectState::Pending }, at, detail.into())
+}
+
+/// The broker refuses it at once. Whoever decides by itself has to learn that the tokens that are bound to it are over.
+fn of_identity(view: &View<'_>, cut: &Cutting, informed: &Informed, now: Timestamp, identity: &Certificate) -> Told {
+    let thumbprint = identity.thumbprint();
+    let held = view.held(&identity.name).into_iter().filter_map(|id| view.grant(id));
+    let bound = held.flat_map(|grant| view.tokens_of(grant.id).into_iter().map(move |token| (grant, token)));
+    let bound =
+        bound.filter(|(_, token)| Some(token.thumbprint) == thumbprint && walk::token_was_good(view, cut, token));
+    let told = bound.map(|(grant, token)| of_token(view, cut, informed, now, grant, token));
+    told.max_by_key(|(state, at, _)| (*state, *at))
+        .unwrap_or_else(|| enforced(cut.at, "refused by the broker, and no token that is bound to it is left"))
 }
 
 fn of_lease(cut: &Cutting, lease: &Lease) -> Told {
@@ -223,6 +254,11 @@ fn of_lease(cut: &Cutting, lease: &Lease) -> Told {
 /// The enforcement points that answer for an audience.
 pub(in crate::domain) fn points<'a>(view: &View<'a>, audience: &Audience) -> impl Iterator<Item = &'a Pep> {
     view.peps().filter(move |pep| pep.answers_for(audience))
+}
+
+/// Those that answer for it, and those that were retired so shortly before the cut that somebody may still go by them.
+fn believers<'a>(view: &View<'a>, cut: &Cutting, audience: &Audience) -> impl Iterator<Item = &'a Pep> {
+    view.peps().filter(move |pep| pep.audiences.binary_search(audience).is_ok() && pep.is_believed(cut.at))
 }
 
 /// Whether an audience is the broker's own.

@@ -211,7 +211,7 @@ fn under<'a>(view: &View<'a>, cut: &Cutting, grant: &'a Grant) -> impl Iterator<
     dead.into_iter()
 }
 
-fn token_was_good(view: &View<'_>, cut: &Cutting, token: &LiveToken) -> bool {
+pub(super) fn token_was_good(view: &View<'_>, cut: &Cutting, token: &LiveToken) -> bool {
     token.seq <= cut.seq && token.expires_at > cut.at && !was_cut(view, cut, &Target::Token(token.id), None)
 }
 

@@ -17,6 +17,7 @@ use super::Follower;
 use crate::domain::effect::Heard;
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Entry, Origin};
+use crate::domain::exposure::HOLD;
 use crate::domain::feed::{Message, Said, Signal, live, signal};
 use crate::domain::name::Name;
 use crate::domain::pep::{Pep, STALENESS};
@@ -33,6 +34,10 @@ const AGAIN: u64 = 4096;
 const OLD: usize = 512;
 /// Subscriptions at once, of all enforcement points.
 const MOST: usize = 2048;
+/// Of one.
+const MOST_OF_ONE: usize = 1024;
+/// Of one, with those that are gone and may still be believed: all of them may come back at once, a few times.
+const KEPT_OF_ONE: usize = 4 * MOST_OF_ONE;
 /// How long to wait when the log could not be read.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,6 +51,8 @@ pub struct Hub {
     position: watch::Sender<u64>,
     whole: Mutex<Option<Arc<Whole>>>,
     follows: Mutex<HashMap<u64, Arc<Follows>>>,
+    /// When it began, and by the time since boot: who followed before is not known here.
+    began: (Timestamp, Span),
 }
 
 /// The signals said last.
@@ -71,6 +78,7 @@ impl Hub {
     pub fn new(ledger: Arc<Ledger>, origin: Origin) -> Arc<Self> {
         let floor = ledger.view(|view| view.head()).saturating_sub(AGAIN);
         let recent = Recent { ring: VecDeque::new(), floor, last: floor, count: 0 };
+        let began = (ledger.now(), ledger.boot());
         Arc::new(Self {
             ledger,
             origin,
@@ -79,6 +87,7 @@ impl Hub {
             position: watch::Sender::new(floor),
             whole: Mutex::default(),
             follows: Mutex::default(),
+            began,
         })
     }
 
@@ -100,7 +109,7 @@ impl Hub {
 
     fn say(&self, entries: Vec<(u64, Entry)>, position: u64) {
         for (seq, entry) in entries {
-            let Some(signal) = signal(seq, &entry) else { continue };
+            let Some(signal) = self.ledger.view(|view| signal(&view, seq, &entry)) else { continue };
             let mut recent = lock(&self.recent);
             let message = Message { seq, prev: recent.last, at: entry.at, said: Said::Signal(signal) };
             let message = Arc::new(message);
@@ -144,8 +153,12 @@ impl Hub {
             recent.count += 1;
             recent.count
         };
+        let (boot, staleness) = (self.ledger.boot(), self.ledger.view(|view| staleness(view.pep(pep))));
         let mut all = lock(&self.follows);
-        if all.values().filter(|one| one.is_connected()).count() >= MOST {
+        let mine = || all.values().filter(|one| one.pep == *pep);
+        let kept = mine().filter(|one| one.is_connected() || one.is_believed(boot, staleness)).count();
+        let connected = all.values().filter(|one| one.is_connected()).count();
+        if connected >= MOST || kept >= KEPT_OF_ONE || mine().filter(|one| one.is_connected()).count() >= MOST_OF_ONE {
             let message = "too many follow the feed already; end one or try again later";
             return Err(Error::new(Code::Exhausted, "too_many_subscriptions", message));
         }
@@ -190,24 +203,31 @@ impl Hub {
 
     /// What it knew is believed for a while longer: it is forgotten when that is over.
     fn leave(&self, id: u64) {
-        // The state is looked at first: whoever looks at it asks here who has heard, and nobody waits for both.
-        let now = self.ledger.now();
+        // The state is looked at first: nobody waits for both.
+        let boot = self.ledger.boot();
         let of: HashMap<Name, Span> =
             self.ledger.view(|view| view.peps().map(|pep| (pep.name.clone(), pep.staleness)).collect());
         let mut all = lock(&self.follows);
         if let Some(one) = all.get(&id) {
-            one.leave(now);
+            one.leave(boot);
         }
-        all.retain(|_, one| one.is_believed(now, of.get(&one.pep).copied().unwrap_or(STALENESS.1)));
+        all.retain(|_, one| one.is_believed(boot, of.get(&one.pep).copied().unwrap_or(STALENESS.1)));
     }
 }
 
 impl Heard for Hub {
     /// Every one of its subscriptions has to have said so, also one that is gone or does not read, for as long as what it
     /// knew may still be believed. None if one has not, or if there is none.
-    fn heard(&self, pep: &Pep, seq: u64, now: Timestamp) -> Option<Timestamp> {
+    ///
+    /// Who followed before a restart is not known, and may go by what it knew for as long: until that is over nobody has
+    /// heard, but who is newer than this hub.
+    fn heard(&self, pep: &Pep, seq: u64) -> Option<Timestamp> {
+        let (boot, (began, begun)) = (self.ledger.boot(), self.began);
+        if pep.created_at < began && boot < begun.plus(pep.staleness).plus(HOLD) {
+            return None;
+        }
         let all = lock(&self.follows);
-        let believed = all.values().filter(|one| one.pep == pep.name && one.is_believed(now, pep.staleness));
+        let believed = all.values().filter(|one| one.pep == pep.name && one.is_believed(boot, pep.staleness));
         let since: Option<Vec<Timestamp>> = believed.map(|one| one.heard(seq)).collect();
         since?.into_iter().max()
     }
@@ -223,6 +243,10 @@ impl Recent {
             self.floor = gone.seq;
         }
     }
+}
+
+fn staleness(pep: Option<&Pep>) -> Span {
+    pep.map_or(STALENESS.1, |pep| pep.staleness)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

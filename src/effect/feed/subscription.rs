@@ -31,7 +31,8 @@ const ACKS: usize = 64;
 pub(super) struct Follows {
     pub(super) pep: Name,
     read: Mutex<Stopwatch>,
-    ended: Mutex<Option<Timestamp>>,
+    /// By the time since boot: nobody sets it.
+    ended: Mutex<Option<Span>>,
     /// What was acknowledged, and when: both grow.
     acks: Mutex<VecDeque<(u64, Timestamp)>>,
 }
@@ -45,15 +46,15 @@ impl Follows {
         lock(&self.ended).is_none() && lock(&self.read).elapsed() < UNREAD
     }
 
-    pub(super) fn leave(&self, now: Timestamp) {
-        *lock(&self.ended) = Some(now);
+    pub(super) fn leave(&self, boot: Span) {
+        *lock(&self.ended) = Some(boot);
     }
 
     /// Whether its verifier may still go by what it was told.
-    pub(super) fn is_believed(&self, now: Timestamp, staleness: Span) -> bool {
+    pub(super) fn is_believed(&self, boot: Span, staleness: Span) -> bool {
         let longest = staleness.plus(HOLD);
         match *lock(&self.ended) {
-            Some(ended) => now < ended.plus(longest),
+            Some(ended) => boot < ended.plus(longest),
             None => lock(&self.read).elapsed() < UNREAD.max(Duration::from_millis(longest.as_millis().unsigned_abs())),
         }
     }
@@ -191,12 +192,14 @@ impl Subscription {
     /// All up to `seq` is in force there; of what was not sent nothing is believed.
     pub fn ack(&mut self, seq: u64) {
         let seq = seq.min(self.sent);
+        // Before the lock: whoever holds the state may not have to wait for whoever waits for it.
+        let now = self.hub.ledger.now();
         let mut acks = lock(&self.follows.acks);
         if acks.back().is_none_or(|(acked, _)| *acked < seq) {
             if acks.len() == ACKS {
                 acks.pop_front();
             }
-            acks.push_back((seq, self.hub.ledger.now()));
+            acks.push_back((seq, now));
         }
     }
 

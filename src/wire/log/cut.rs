@@ -15,7 +15,7 @@ pub(super) fn registered(pep: &Pep, join: &Join) -> pb::PepRegistered {
 
 impl From<&Pep> for pb::Pep {
     fn from(Pep { id, name, audiences, staleness, retired, created_at }: &Pep) -> Self {
-        debug_assert!(!retired, "an event holds a record as it was new");
+        debug_assert!(retired.is_none(), "an event holds a record as it was new");
         Self {
             id: id.to_string(),
             name: name.to_string(),
@@ -34,7 +34,7 @@ impl TryFrom<pb::Pep> for Pep {
             name: text("pep.name", &pep.name)?,
             audiences: pep.audiences.iter().map(|one| text("pep.audiences", one)).collect::<Decoded<_>>()?,
             staleness: span("pep.staleness", pep.staleness)?,
-            retired: false,
+            retired: None,
             created_at: time(pep.created_at),
         })
     }

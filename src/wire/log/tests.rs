@@ -178,7 +178,7 @@ fn pep() -> Pep {
         name: read("gate"),
         audiences: vec![read("https://orders.example"), read("orders")],
         staleness: Span::seconds(5),
-        retired: false,
+        retired: None,
         created_at: ms(4),
     }
 }

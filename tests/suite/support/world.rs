@@ -209,17 +209,11 @@ impl World {
         let identity = self.certificate(id, kind, name, key_hash);
         let (name, not_after) = (identity.name.clone(), identity.not_after);
         self.submit(&Caller::Broker, RecordOwn { new: identity }).await.unwrap();
-        self.submit(&Caller::Broker, KeepSigned { id, der: vec![0x30, 0] }).await.unwrap();
+        let der = [&[0x30, 32], key_hash.0.as_slice()].concat();
+        let thumbprint = Digest::of(&der);
+        self.submit(&Caller::Broker, KeepSigned { id, der }).await.unwrap();
         let grant = None;
-        Presenter {
-            kind,
-            name,
-            grant,
-            certificate: id,
-            thumbprint: Digest::of(key_hash.0.as_slice()),
-            key_hash,
-            not_after,
-        }
+        Presenter { kind, name, grant, certificate: id, thumbprint, key_hash, not_after }
     }
 
     /// The record of an identity certificate for a day from now.
