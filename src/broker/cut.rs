@@ -61,8 +61,11 @@ impl Broker {
         let Revoked { revocation, cut, by, again } = revoked;
         let (seq, at) = (cut.seq, cut.at);
         let record = Recorded { revocation, seq, at, by, settled: None };
-        let came = CameOf::from(self.cuts.walk(cut, Page::default()).await?);
-        Ok(Revocation { record, made: !dry_run, again, came })
+        let walked = match (&record.by, dry_run) {
+            (Actor::Operator(_), false) => self.cuts.walk_first(cut, Page::default()).await,
+            _ => self.cuts.walk(cut, Page::default()).await,
+        };
+        Ok(Revocation { record, made: !dry_run, again, came: CameOf::from(walked?) })
     }
 
     /// A revocation, and what came of it by now.

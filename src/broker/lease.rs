@@ -40,7 +40,9 @@ impl Broker {
         roles: Vec<Name>,
         replace: bool,
     ) -> Result<Checked, Error> {
-        let command = |sealed| AddBackend { name: name.clone(), kind, roles: roles.clone(), sealed, replace };
+        let known = self.ledger.view(|view| view.backend(&name).cloned());
+        let same_as = known.filter(|known| self.targets.is_same(known, kind, url)).map(|known| known.sealed);
+        let command = |sealed| AddBackend { name: name.clone(), kind, roles: roles.clone(), sealed, replace, same_as };
         // Nobody has the broker connect anywhere who may not add it.
         let would = self.peek(asked, &command(Digest::of(&[])))?;
         let findings = self.targets.preflight(kind, url, &would.roles).await?;

@@ -47,12 +47,13 @@ pub struct Cuts {
     ledger: Arc<Ledger>,
     heard: Arc<dyn Heard>,
     turnstile: Semaphore,
+    first: Semaphore,
 }
 
 impl Cuts {
     /// Over this ledger; these are asked who has heard.
     pub fn of(ledger: &Arc<Ledger>, heard: Arc<dyn Heard>) -> Self {
-        Self { ledger: Arc::clone(ledger), heard, turnstile: Semaphore::new(WALKS) }
+        Self { ledger: Arc::clone(ledger), heard, turnstile: Semaphore::new(WALKS), first: Semaphore::new(WALKS) }
     }
 
     /// The ledger.
@@ -65,8 +66,20 @@ impl Cuts {
     /// # Errors
     /// It could not be found: the walk failed.
     pub async fn walk(&self, cut: Cutting, page: Page) -> Result<Walked, Error> {
+        self.walk_by(&self.turnstile, cut, page).await
+    }
+
+    /// The same for an operator who has just revoked: whoever else looks does not stand before.
+    ///
+    /// # Errors
+    /// As [`Cuts::walk`].
+    pub async fn walk_first(&self, cut: Cutting, page: Page) -> Result<Walked, Error> {
+        self.walk_by(&self.first, cut, page).await
+    }
+
+    async fn walk_by(&self, turnstile: &Semaphore, cut: Cutting, page: Page) -> Result<Walked, Error> {
         let failed = || Error::new(Code::Internal, "panicked", "what came of it could not be found; report it");
-        let _turn = self.turnstile.acquire().await.map_err(|_| failed())?;
+        let _turn = turnstile.acquire().await.map_err(|_| failed())?;
         let heard = Arc::clone(&self.heard);
         let ledger = Arc::clone(&self.ledger);
         tokio::task::spawn_blocking(move || walk(&ledger, cut, &*heard, page)).await.map_err(|_| failed())

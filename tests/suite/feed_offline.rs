@@ -208,7 +208,8 @@ impl Scene {
                 let _ = world.submit(&boss, SetTaskStatus { id, suspended, reason: reason() }).await;
             }
             Step::Freeze { scope } => {
-                let scope = pick(&["db:*@**", "db:read@a/**", "db:write@**", "db:*@b"], scope).unwrap().parse().unwrap();
+                let scope =
+                    pick(&["db:*@**", "db:read@a/**", "db:write@**", "db:*@b"], scope).unwrap().parse().unwrap();
                 let command = SetFreeze { scope, sensitivity: None, reason: reason() };
                 self.freezes.push(world.submit(&boss, command).await.unwrap().id);
             }

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use belay::domain::agent::Role;
 use belay::domain::decide::{
-    AddBackend, Caller, IssueLease, KeepLease, ReportLease, RequestGrant, Revoke, SetFreeze, Thaw,
+    AddBackend, Caller, IssueLease, KeepLease, ReportLease, RequestGrant, Revoke, SetFreeze, SetGrantStatus, Thaw,
 };
 use belay::domain::error::Error;
 use belay::domain::event::Body;
 use belay::domain::grant::Grant;
 use belay::domain::id::{GrantId, LeaseId};
-use belay::domain::lease::{Lease, LeaseStatus, MAKING, MAX_LEASES};
+use belay::domain::lease::{Lease, LeaseStatus, MAKING, MAX_LEASES, Trouble};
 use belay::domain::limits::Limits;
 use belay::domain::time::Span;
 use belay::effect::Engine;
@@ -203,6 +203,7 @@ fn a_backend_that_is_added_again_brings_no_lease_back() {
             roles: removed.roles.clone(),
             sealed: removed.sealed,
             replace,
+            same_as: None,
         };
         let refused = desk.office.world.submit(&Caller::Broker, add(false)).await.unwrap_err();
         assert_eq!(refused.reason, "backend_exists");
@@ -218,12 +219,91 @@ fn only_the_broker_says_what_is_in_a_backend_and_says_it_once() {
     block_on(async {
         let Some(desk) = Desk::new("only_the_broker_says_what_is_in_a_backend_and_says_it_once").await else { return };
         let (id, _) = desk.leased(desk.grant.id).await;
-        let report = |status| ReportLease { id, status, trouble: None };
+        let report = |status| ReportLease { id, status: Some(status), trouble: None };
         let refused = desk.office.world.submit(&desk.agent, report(LeaseStatus::Ended)).await.unwrap_err();
         assert_eq!(refused.reason, "broker_only");
         let size = desk.office.broker.ledger().checkpoint().0;
         desk.office.world.submit(&Caller::Broker, report(LeaseStatus::Made)).await.unwrap();
         assert_eq!(desk.office.broker.ledger().checkpoint().0, size, "nothing changed, and it was written");
+    });
+}
+
+#[test]
+fn an_attempt_that_failed_takes_nothing_back_that_was_recorded_meanwhile() {
+    block_on(async {
+        let Some(desk) = Desk::new("an_attempt_that_failed_takes_nothing_back_that_was_recorded_meanwhile").await
+        else {
+            return;
+        };
+        let (id, _) = desk.leased(desk.grant.id).await;
+        let trouble = Trouble { reason: "away".parse().unwrap(), failed: false };
+        let report = ReportLease { id, status: None, trouble: Some(trouble) };
+        desk.office.world.submit(&Caller::Broker, report).await.unwrap();
+        assert_eq!(desk.status(id), LeaseStatus::Made);
+    });
+}
+
+#[test]
+fn a_backend_does_not_move_while_something_is_leased_there() {
+    block_on(async {
+        let Some(desk) = Desk::new("a_backend_does_not_move_while_something_is_leased_there").await else { return };
+        let (id, _) = desk.leased(desk.grant.id).await;
+        let operator = desk.office.world.operator("mover", &[belay::domain::agent::Role::Admin]).await;
+        let to = async |url: &str| {
+            let named = ("orders".parse().unwrap(), "postgres".parse().unwrap());
+            let roles = vec![READER.parse().unwrap()];
+            desk.office.broker.add_backend(&asked(&operator), named, url, roles, true).await
+        };
+        // The same server, by another name of this machine: nobody knows that it is.
+        let (here, elsewhere) =
+            (desk.postgres.url("broker"), desk.postgres.url("broker").replace("127.0.0.1", "localhost"));
+        let refused = to(&elsewhere).await.unwrap_err();
+        assert_eq!((refused.reason, refused.field), ("backend_leased", Some("url")), "{refused:?}");
+        to(&here.replace("postgresql://", "postgres://")).await.unwrap();
+        desk.revoke(desk.grant.id).await;
+        desk.until(id, LeaseStatus::Ended).await;
+        to(&elsewhere).await.unwrap();
+    });
+}
+
+#[test]
+fn who_is_let_in_too_late_is_not_let_in() {
+    block_on(async {
+        let Some(desk) = Desk::new("who_is_let_in_too_late_is_not_let_in").await else { return };
+        let (id, url) = desk.leased(desk.grant.id).await;
+        let name = desk.office.broker.ledger().view(|view| view.lease(&id).unwrap().username());
+        let target = Target::at(&desk.postgres.url("broker"), &"example.org".parse().unwrap()).unwrap();
+        let other = format!("CREATE ROLE friend; GRANT {name} TO friend");
+        desk.postgres.query(&other);
+        let parted = target.halt(&name).await.unwrap();
+        assert!(desk.postgres.try_at(&url, "SELECT 1").is_err());
+        let members = format!("SELECT count(*) FROM pg_auth_members WHERE roleid = '{name}'::regrole");
+        assert_eq!(desk.postgres.query(&members), "0", "somebody else can still do as it");
+        // Who had been let in and is to be seen only now is found by the number, also when the name is gone.
+        desk.postgres.query(&format!("ALTER ROLE {name} LOGIN"));
+        let mut late = desk.postgres.session(&url, "SELECT pg_sleep(600)");
+        desk.postgres.query(&format!("DROP ROLE {name}"));
+        assert_eq!(target.again(parted).await.unwrap(), 1);
+        assert!(late.is_over(Duration::from_secs(5)), "the session goes on");
+        assert_eq!(target.again(parted).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_session_that_is_to_be_seen_late_is_ended_all_the_same() {
+    block_on(async {
+        let Some(desk) = Desk::new("a_session_that_is_to_be_seen_late_is_ended_all_the_same").await else { return };
+        let (id, url) = desk.leased(desk.grant.id).await;
+        let (id_of, reason) = (desk.grant.id, "looking".parse().unwrap());
+        let suspend = SetGrantStatus { id: id_of, status: belay::domain::grant::Status::Suspended, reason };
+        desk.office.world.submit(&Caller::Broker, suspend).await.unwrap();
+        desk.until(id, LeaseStatus::Halted).await;
+        // As one that passed the door before it was shut, and took its time.
+        let name = desk.office.broker.ledger().view(|view| view.lease(&id).unwrap().username());
+        desk.postgres.query(&format!("ALTER ROLE {name} LOGIN"));
+        let mut late = desk.postgres.session(&url, "SELECT pg_sleep(600)");
+        desk.postgres.query(&format!("ALTER ROLE {name} NOLOGIN"));
+        assert!(late.is_over(Duration::from_secs(10)), "the session goes on");
     });
 }
 

@@ -331,6 +331,59 @@ fn roles_of_ours_that_nobody_leases_are_found_and_those_of_others_are_not_touche
 }
 
 #[test]
+fn what_an_agent_made_runs_with_nobody_elses_rights_when_it_is_over() {
+    let Some(mut rig) = Rig::new("what_an_agent_made_runs_with_nobody_elses_rights_when_it_is_over") else { return };
+    let grant = rig.grant(&[]);
+    let lease = rig.lease(&grant, WRITER, &[]);
+    let made = "CREATE TABLE trap (a int); CREATE VIEW peek AS SELECT * FROM orders;
+         CREATE RULE pass AS ON INSERT TO trap DO INSTEAD INSERT INTO orders VALUES (9, 'rule');
+         GRANT INSERT ON trap TO PUBLIC; GRANT SELECT ON peek TO PUBLIC;
+         CREATE FUNCTION serve() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user::text'";
+    rig.postgres.try_at(&url(&lease), made).unwrap();
+    rig.postgres.account("passer", "");
+    let passer = rig.postgres.url("passer");
+    assert_eq!(rig.postgres.try_at(&passer, "SELECT public.serve()").unwrap(), user_of(&url(&lease)));
+    assert_eq!(rig.postgres.try_at(&passer, "SELECT count(*) FROM peek").unwrap(), "2");
+    rig.revoke(&grant);
+    rig.until(&id(&lease), "ended");
+    assert_eq!(rig.postgres.try_at(&passer, "SELECT public.serve()").unwrap(), "passer");
+    assert!(rig.postgres.try_at(&passer, "SELECT count(*) FROM peek").unwrap_err().contains("permission denied"));
+    rig.postgres.try_at(&passer, "INSERT INTO trap VALUES (1)").unwrap();
+    assert_eq!(rig.postgres.query("SELECT count(*) FROM orders"), "2");
+    // Of what nobody knows of, nothing goes to anybody: it is left without a way in and without rights. One that
+    // cannot be dropped keeps no other.
+    let kept = rig.lease(&rig.grant(&[]), READER, &[]);
+    let mark = rig.postgres.query(&format!(
+        "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = '{}'",
+        user_of(&url(&kept))
+    ));
+    let (owner, empty) = ("belay_01m826b20gfdtagbpvxzh7napv", "belay_01m826b20gfdtagbpvxzh7napw");
+    for stray in [owner, empty] {
+        rig.postgres.query(&format!(
+            "CREATE ROLE {stray} LOGIN; COMMENT ON ROLE {stray} IS '{mark}'; GRANT \"{WRITER}\" TO {stray}"
+        ));
+    }
+    rig.postgres.query(&format!(
+        "CREATE FUNCTION own() RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user::text';
+         ALTER FUNCTION own() OWNER TO {owner}"
+    ));
+    rig.broker.kill();
+    let home = rig.broker.home.clone();
+    rig.broker.replace(Broker::start_in(&home, &[]));
+    let since = Instant::now();
+    while rig.postgres.has_role(empty) {
+        assert!(since.elapsed() < GONE, "it is still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(rig.postgres.query("SELECT proowner::regrole FROM pg_proc WHERE proname = 'own'"), owner);
+    let left = format!(
+        "SELECT rolcanlogin, (SELECT count(*) FROM pg_auth_members m WHERE m.member = r.oid) FROM pg_roles r \
+         WHERE rolname = '{owner}'"
+    );
+    assert_eq!(rig.postgres.query(&left), "f|0");
+}
+
+#[test]
 fn what_it_owns_elsewhere_is_said_and_nobody_can_use_it_meanwhile() {
     let Some(rig) = Rig::new("what_it_owns_elsewhere_is_said_and_nobody_can_use_it_meanwhile") else { return };
     let grant = rig.grant(&[]);
@@ -376,7 +429,17 @@ fn an_account_that_lacks_a_right_is_told_which() {
     assert!(why(&postgres.url("maker")).contains(&format!("role `{READER}` does not exist")));
     postgres.query(&format!("CREATE ROLE \"{READER}\" CREATEROLE"));
     assert!(why(&postgres.url("maker")).contains("would outlive a cut"));
-    postgres.query(&format!("ALTER ROLE \"{READER}\" NOCREATEROLE; GRANT \"{READER}\" TO maker WITH ADMIN OPTION"));
+    postgres.query(&format!("ALTER ROLE \"{READER}\" NOCREATEROLE LOGIN"));
+    assert!(why(&postgres.url("maker")).contains("may log in"));
+    postgres.query(&format!("ALTER ROLE \"{READER}\" NOLOGIN; GRANT pg_read_server_files TO \"{READER}\""));
+    assert!(why(&postgres.url("maker")).contains("touches files"));
+    postgres.query(&format!(
+        "REVOKE pg_read_server_files FROM \"{READER}\"; CREATE ROLE between; CREATE ROLE handed;
+         GRANT between TO \"{READER}\"; GRANT handed TO between WITH ADMIN OPTION"
+    ));
+    assert!(why(&postgres.url("maker")).contains("ADMIN OPTION"));
+    postgres.query("DROP ROLE between");
+    postgres.query(&format!("GRANT \"{READER}\" TO maker WITH ADMIN OPTION"));
     assert!(why(&postgres.url("maker").replace("s3cret", "hunter2")).contains("password authentication failed"));
     let added = add(&broker, &postgres.url("maker")).unwrap();
     assert_eq!((&added["backend"]["ok"], &added["backend"]["findings"]), (&json!(true), &json!([])));

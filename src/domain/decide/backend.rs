@@ -22,6 +22,8 @@ pub struct AddBackend {
     pub sealed: Digest,
     /// Whether it may take the place of one of that name: what is leased there is then found by the new address.
     pub replace: bool,
+    /// The blob of the address that this one was found to lead to the same system as, if it was.
+    pub same_as: Option<Digest>,
 }
 
 /// Removes one: nothing new is leased, and what is leased is ended.
@@ -41,6 +43,9 @@ impl Decide for AddBackend {
         ctx.operator(Right::ManageBackends)?;
         let roles = self.roles()?;
         let known = ctx.view.backend(&self.name);
+        if let Some(known) = known {
+            self.stays(ctx, known)?;
+        }
         let created_at = match known {
             Some(_) if !self.replace && (known.is_some_and(|known| !known.removed) || self.is_leased(ctx)) => {
                 let message =
@@ -72,6 +77,20 @@ impl AddBackend {
             call(&self.name, role)?;
         }
         Ok(roles)
+    }
+
+    /// What is leased in one system is not looked for in another, where it would be found gone at once.
+    fn stays(&self, ctx: &Context<'_>, known: &Backend) -> Result<(), Error> {
+        let same = known.sealed == self.sealed || self.same_as == Some(known.sealed);
+        if same || !self.replace || !self.is_leased(ctx) {
+            return Ok(());
+        }
+        let message = format!(
+            "what is leased in backend `{}` is not gone yet, and the new URL names another host, port or database; end \
+             that first (`belay lease list`), or add the new one under another name",
+            self.name
+        );
+        Err(Error::new(Code::Conflict, "backend_leased", message).on("url"))
     }
 
     fn is_leased(&self, ctx: &Context<'_>) -> bool {

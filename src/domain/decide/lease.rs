@@ -47,8 +47,8 @@ pub struct GiveUpLease {
 pub struct ReportLease {
     /// Which.
     pub id: LeaseId,
-    /// How it is there.
-    pub status: LeaseStatus,
+    /// How it is there; none if that is as the state has it, and only what stands in the way is reported.
+    pub status: Option<LeaseStatus>,
     /// Why it is not as it should be, if it is not.
     pub trouble: Option<Trouble>,
 }
@@ -206,16 +206,18 @@ impl Decide for ReportLease {
     const VERB: &'static str = "lease.report";
 
     fn is_urgent(&self) -> bool {
-        matches!(self.status, LeaseStatus::Halted | LeaseStatus::Ended)
+        matches!(self.status, Some(LeaseStatus::Halted | LeaseStatus::Ended))
     }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<()>, Error> {
         let lease = own(ctx, self.id)?;
-        let same = (lease.status, &lease.trouble) == (self.status, &self.trouble);
+        // What it was when the attempt began may be over: what is known by now stays.
+        let status = self.status.unwrap_or(lease.status);
+        let same = (lease.status, &lease.trouble) == (status, &self.trouble);
         if same || lease.status == LeaseStatus::Ended {
             return Ok(Decision::new(Vec::new(), ()));
         }
-        let reported = Lease { status: self.status, trouble: self.trouble.clone(), ..lease.clone() };
+        let reported = Lease { status, trouble: self.trouble.clone(), ..lease.clone() };
         Ok(Decision::new(vec![changed(&reported)], ()))
     }
 }

@@ -46,14 +46,19 @@ impl Act {
         }
     }
 
-    /// How the lease is once it is done.
-    pub(super) fn done(self, lease: &Lease) -> LeaseStatus {
+    /// How a lease is once it is done; none where it is as it was.
+    pub(super) fn done(self) -> Option<LeaseStatus> {
         match self {
-            Self::Hold | Self::Halt => LeaseStatus::Halted,
-            Self::End => LeaseStatus::Ended,
-            Self::Resume => LeaseStatus::Made,
-            Self::Clear => lease.status,
+            Self::Hold | Self::Halt => Some(LeaseStatus::Halted),
+            Self::End => Some(LeaseStatus::Ended),
+            Self::Resume => Some(LeaseStatus::Made),
+            Self::Clear => None,
         }
+    }
+
+    /// Whether it takes something from somebody: it goes before whatever gives.
+    pub(super) fn takes(self) -> bool {
+        matches!(self, Self::Hold | Self::End | Self::Halt)
     }
 }
 
@@ -66,10 +71,13 @@ pub(super) fn due(view: &View<'_>, lease: &Lease, now: Timestamp) -> Due {
         (Wanted::Gone, LeaseStatus::Halted) if !lease.kept && now < settled => Due::At(settled),
         (Wanted::Gone, _) if !lease.kept && now < settled => Due::Now(Act::Hold),
         (Wanted::Gone, _) => Due::Now(Act::End),
-        (Wanted::Halted, LeaseStatus::Made) => Due::Now(Act::Halt),
+        // Halted is only what was kept: that is there, whatever was recorded of it since.
+        (Wanted::Halted, LeaseStatus::Made | LeaseStatus::Planned) => Due::Now(Act::Halt),
         (Wanted::Live, LeaseStatus::Halted) => Due::Now(Act::Resume),
         (Wanted::Live | Wanted::Halted, _) if lease.trouble.is_some() => Due::Now(Act::Clear),
-        (Wanted::Live, LeaseStatus::Planned) => Due::At(lease.created_at.plus(MAKING).min(lease.expires_at)),
+        (Wanted::Live, LeaseStatus::Planned) if !lease.kept => {
+            Due::At(lease.created_at.plus(MAKING).min(lease.expires_at))
+        }
         _ => Due::At(lease.expires_at),
     }
 }

@@ -11,7 +11,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::debt::{Act, Due, due};
 use super::pace::{Circuit, again};
-use super::{Failure, Targets};
+use super::{Failure, Parted, Targets};
 use crate::domain::decide::{Caller, Decide, ReportLease};
 use crate::domain::error::Error;
 use crate::domain::event::Body;
@@ -31,8 +31,10 @@ const AT_ONCE: usize = 16;
 const TICK: Duration = Duration::from_secs(1);
 /// How often targets are asked for what nobody knows of.
 const SWEEP: Duration = Duration::from_secs(240);
-/// The role of what nobody knows of is not known either: it is one that nobody has.
-const NOBODY: &str = "belay-nobody";
+/// When those who were shut out are looked for again: who was let in just before may not be to be seen at first.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often that is tried while the target does not answer.
+const LOOKS: usize = 10;
 
 /// Follows the log, and does in the targets what it calls for.
 pub struct Engine {
@@ -44,6 +46,7 @@ pub struct Engine {
     /// When something that is as it should be will not be any more.
     next: Option<Timestamp>,
     swept: Option<Duration>,
+    shown: Option<Duration>,
 }
 
 /// Something that is not as it should be.
@@ -58,7 +61,8 @@ struct Todo {
 
 /// What came of one attempt.
 enum Done {
-    Tried { id: LeaseId, backend: Name, outcome: Result<(), Failure> },
+    Tried { id: LeaseId, backend: Name, outcome: Result<Option<Parted>, Failure> },
+    Looked { id: LeaseId, backend: Name, outcome: Result<u64, Failure> },
     Swept { backend: Name, outcome: Result<(), Failure> },
 }
 
@@ -80,7 +84,7 @@ impl Engine {
     /// For these targets.
     pub fn new(ledger: Arc<Ledger>, targets: Arc<Targets>) -> Self {
         let (todo, circuits) = (BTreeMap::new(), HashMap::new());
-        Self { ledger, targets, began: Stopwatch::start(), todo, circuits, next: None, swept: None }
+        Self { ledger, targets, began: Stopwatch::start(), todo, circuits, next: None, swept: None, shown: None }
     }
 
     /// Works until it is dropped, or the ledger stops.
@@ -97,7 +101,7 @@ impl Engine {
             let pause = self.pause();
             tokio::select! {
                 read = follower.next() => match read {
-                    Ok(entries) => entries.iter().for_each(|(_, entry)| self.note(&entry.body)),
+                    Ok(entries) => self.note(entries.iter().map(|(_, entry)| &entry.body)),
                     Err(error) if !self.ledger.is_alive() => {
                         tracing::debug!(%error, "leases are not followed any more");
                         return;
@@ -108,7 +112,7 @@ impl Engine {
                         self.look_at_all();
                     }
                 },
-                Some(done) = running.next(), if !running.is_empty() => self.settle(done),
+                Some(done) = running.next(), if !running.is_empty() => self.settle(done, &mut running),
                 () = tokio::time::sleep(pause) => {}
             }
             if self.next.is_some_and(|next| self.ledger.now() >= next) {
@@ -118,27 +122,40 @@ impl Engine {
         }
     }
 
-    /// Looks at what an entry may have changed.
-    fn note(&mut self, body: &Body) {
-        match body {
-            Body::LeaseIssued { lease } => self.look_at(&[lease.id]),
-            Body::LeaseChanged(change) => self.look_at(&[change.id]),
+    /// Looks at what these entries may have changed: at all once, however many of them may have changed any.
+    fn note<'a>(&mut self, bodies: impl Iterator<Item = &'a Body>) {
+        let (mut some, mut all) = (Vec::new(), false);
+        for body in bodies {
+            all |= self.touches_all(body);
+            some.extend(touched(body));
+        }
+        if all {
+            self.look_at_all();
+        } else {
+            some.chunks(STEP).for_each(|step| self.look_at(step));
+        }
+    }
+
+    fn touches_all(&mut self, body: &Body) -> bool {
+        if let Body::BackendAdded(backend) = body {
+            // Where it was away it may be there.
+            self.circuits.remove(&backend.name);
+            self.swept = None;
+        }
+        matches!(
+            body,
             Body::Revoked(_)
             | Body::GrantStatusChanged { .. }
             | Body::TaskEnded { .. }
             | Body::TaskStatusChanged { .. }
             | Body::AgentStatusChanged { .. }
-            | Body::Frozen(_)
-            | Body::Thawed { .. } => self.look_at_all(),
-            Body::BackendAdded(backend) => {
-                // Where it was away it may be there.
-                self.circuits.remove(&backend.name);
-                self.swept = None;
-                self.look_at_all();
-            }
-            Body::BackendRemoved { .. } => self.look_at_all(),
-            _ => {}
-        }
+                | Body::Frozen(_)
+                | Body::Thawed { .. }
+                // A freeze may be one of what is sensitive, and the catalog says what is.
+                | Body::CatalogApplied(_)
+                | Body::BackendAdded(_)
+                | Body::BackendRemoved { .. }
+        )
     }
 
     fn look_at_all(&mut self) {
@@ -189,14 +206,17 @@ impl Engine {
         }
     }
 
-    /// Begins what may be tried now.
+    /// Begins what may be tried now: first all that takes something from somebody.
     fn begin(&mut self, running: &mut Running) {
         let now = self.began.elapsed();
         let mut busy: HashMap<Name, usize> = HashMap::new();
         for todo in self.todo.values().filter(|todo| todo.running) {
             *busy.entry(todo.backend.clone()).or_default() += 1;
         }
-        for (id, todo) in self.todo.iter_mut().filter(|(_, todo)| !todo.running && todo.not_before <= now) {
+        let mut ready: Vec<_> =
+            self.todo.iter_mut().filter(|(_, todo)| !todo.running && todo.not_before <= now).collect();
+        ready.sort_by_key(|(_, todo)| !todo.act.takes());
+        for (id, todo) in ready {
             let circuit = self.circuits.entry(todo.backend.clone()).or_default();
             let busy = busy.entry(todo.backend.clone()).or_default();
             if !circuit.admits(now) || *busy >= AT_ONCE {
@@ -214,7 +234,7 @@ impl Engine {
         }
     }
 
-    fn settle(&mut self, done: Done) {
+    fn settle(&mut self, done: Done, running: &mut Running) {
         let (now, jitter) = (self.began.elapsed(), self.ledger.seed()[0]);
         match done {
             Done::Swept { backend, outcome } => {
@@ -223,20 +243,28 @@ impl Engine {
                     tracing::warn!(%backend, %failure, "the leases in a backend cannot be listed");
                 }
             }
+            Done::Looked { id, backend, outcome } => match outcome {
+                Ok(0) => {}
+                Ok(found) => tracing::warn!(%backend, lease = %id, found, "sessions that were late were ended"),
+                Err(failure) => tracing::warn!(%backend, lease = %id, %failure, "late sessions cannot be looked for"),
+            },
             Done::Tried { id, backend, outcome } => {
                 self.answer(&backend, outcome.as_ref().err(), now, jitter);
                 let Some(todo) = self.todo.get_mut(&id) else { return };
                 todo.running = false;
                 let word = match &outcome {
-                    Ok(()) => "done",
+                    Ok(_) => "done",
                     Err(failure) if failure.answered => "refused",
                     Err(_) => "away",
                 };
                 measure::LEASE_ATTEMPTS.add(1, &[todo.act.word(), word]);
                 match outcome {
-                    Ok(()) => {
+                    Ok(parted) => {
                         measure::LEASE_SECONDS.record((now - todo.since).as_secs_f64(), &[todo.act.word()]);
                         self.todo.remove(&id);
+                        if let Some(parted) = parted {
+                            running.push(later(Arc::clone(&self.targets), id, backend, parted));
+                        }
                     }
                     Err(failure) if failure.answered => {
                         todo.refusals = todo.refusals.saturating_add(1);
@@ -288,9 +316,14 @@ impl Engine {
         first.map_or(TICK, |when| (when - now).min(TICK))
     }
 
-    fn show(&self) {
+    /// Shows what is owed, once a [`TICK`]: it is gone through for that.
+    fn show(&mut self) {
         let now = self.began.elapsed();
-        let owed = |todo: &&Todo| matches!(todo.act, Act::Hold | Act::Halt | Act::End);
+        if self.shown.is_some_and(|shown| now.saturating_sub(shown) < TICK) {
+            return;
+        }
+        self.shown = Some(now);
+        let owed = |todo: &&Todo| todo.act.takes();
         let (mut open, mut left, mut oldest) = (0_u64, 0_u64, Duration::ZERO);
         self.ledger.view(|view| {
             for (id, todo) in self.todo.iter().filter(|(_, todo)| owed(todo)) {
@@ -310,16 +343,43 @@ impl Engine {
     }
 }
 
+/// The lease that an entry is of.
+fn touched(body: &Body) -> Option<LeaseId> {
+    match body {
+        Body::LeaseIssued { lease } => Some(lease.id),
+        Body::LeaseChanged(change) => Some(change.id),
+        _ => None,
+    }
+}
+
+/// Looks again for those who were shut out. Nobody waits for it.
+fn later(targets: Arc<Targets>, id: LeaseId, backend: Name, parted: Parted) -> BoxFuture<'static, Done> {
+    Box::pin(async move {
+        let mut outcome = Ok(0);
+        for _ in 0..LOOKS {
+            tokio::time::sleep(AGAIN).await;
+            outcome = match targets.target_of(&backend) {
+                Ok(target) => target.again(parted).await,
+                Err(failure) => Err(failure),
+            };
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        Done::Looked { id, backend, outcome }
+    })
+}
+
 /// Does it, and records what came of it.
-async fn attempt(ledger: &Ledger, targets: &Targets, id: LeaseId, act: Act) -> Result<(), Failure> {
-    let Some(lease) = ledger.view(|view| view.lease(&id).cloned()) else { return Ok(()) };
+async fn attempt(ledger: &Ledger, targets: &Targets, id: LeaseId, act: Act) -> Result<Option<Parted>, Failure> {
+    let Some(lease) = ledger.view(|view| view.lease(&id).cloned()) else { return Ok(None) };
     let outcome = act_on(targets, &lease, act).await;
     let report = match &outcome {
-        Ok(()) => ReportLease { id, status: act.done(&lease), trouble: None },
+        Ok(_) => ReportLease { id, status: act.done(), trouble: None },
         Err(failure) if failure.powerless => {
-            ReportLease { id, status: LeaseStatus::Halted, trouble: Some(failure.trouble()) }
+            ReportLease { id, status: Some(LeaseStatus::Halted), trouble: Some(failure.trouble()) }
         }
-        Err(failure) => ReportLease { id, status: lease.status, trouble: Some(failure.trouble()) },
+        Err(failure) => ReportLease { id, status: None, trouble: Some(failure.trouble()) },
     };
     match submit(ledger, report).await {
         Ok(()) => outcome,
@@ -328,33 +388,39 @@ async fn attempt(ledger: &Ledger, targets: &Targets, id: LeaseId, act: Act) -> R
     }
 }
 
-async fn act_on(targets: &Targets, lease: &Lease, act: Act) -> Result<(), Failure> {
+/// Who was shut out by it, if anybody was.
+async fn act_on(targets: &Targets, lease: &Lease, act: Act) -> Result<Option<Parted>, Failure> {
     let username = lease.username();
     if act == Act::Clear {
-        return Ok(());
+        return Ok(None);
     }
     let target = targets.target_of(&lease.backend)?;
     match act {
-        Act::Hold => target.end(&username, &lease.role, true).await,
-        Act::End => target.end(&username, &lease.role, false).await,
-        Act::Halt => target.halt(&username).await,
-        Act::Resume => target.resume(&username).await,
-        Act::Clear => Ok(()),
+        Act::Hold => target.end(&username, Some(&lease.role), true).await.map(Some),
+        Act::End => target.end(&username, Some(&lease.role), false).await.map(Some),
+        Act::Halt => target.halt(&username).await.map(Some),
+        Act::Resume => target.resume(&username).await.map(|()| None),
+        Act::Clear => Ok(None),
     }
 }
 
 async fn swept(ledger: &Ledger, targets: &Targets, backend: &Name) -> Result<(), Failure> {
     let target = targets.target_of(backend)?;
-    let nobody: Name = NOBODY.parse().map_err(|error: Error| Failure::refused(error.message))?;
+    let mut outcome = Ok(());
     for id in target.ours().await? {
         // Recorded before it is made: what the state does not know now is nobody's.
         let known = ledger.view(|view| view.lease(&id).is_some_and(|lease| lease.status != LeaseStatus::Ended));
         if !known {
             tracing::warn!(%backend, lease = %id, "a role of ours that nobody leases is dropped");
-            target.end(&username(id), &nobody, false).await?;
+            // What it was made from is not known. One that stays keeps no other.
+            let ended = target.end(&username(id), None, false).await.map(drop);
+            if let Err(failure) = &ended {
+                tracing::warn!(%backend, lease = %id, %failure, "it cannot be dropped");
+            }
+            outcome = outcome.and(ended);
         }
     }
-    Ok(())
+    outcome
 }
 
 async fn submit<D: Decide>(ledger: &Ledger, command: D) -> Result<D::Answer, Error> {

@@ -12,5 +12,5 @@ mod targets;
 
 pub use engine::{Engine, tend};
 pub use postgres::Postgres;
-pub use target::{Failure, Order, Probe, Secret, Target};
+pub use target::{Failure, Order, Parted, Probe, Secret, Target};
 pub use targets::Targets;

@@ -16,19 +16,35 @@ pub trait Target: Send + Sync {
     /// Makes it, unless its time to be made is over by the system's own clock, or its name is taken.
     fn make<'a>(&'a self, order: Order<'a>) -> BoxFuture<'a, Result<Secret, Failure>>;
 
-    /// Nobody comes in with it, and no session is left.
-    fn halt<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), Failure>>;
+    /// Nobody comes in with it, no session is left, and nobody else can do as it.
+    fn halt<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<Parted, Failure>>;
 
     /// Lets whoever has the secret in again.
     fn resume<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), Failure>>;
 
     /// Takes it away, and every session of it. With `hold` its name is taken and kept, so that whoever is still making
-    /// it comes too late: that is no more than powerless, and is to be ended again without.
-    fn end<'a>(&'a self, username: &'a str, role: &'a Name, hold: bool) -> BoxFuture<'a, Result<(), Failure>>;
+    /// it comes too late: that is no more than powerless, and is to be ended again without. What it made goes to `role`;
+    /// without one, what made something is left powerless, which is a failure.
+    fn end<'a>(
+        &'a self,
+        username: &'a str,
+        role: Option<&'a Name>,
+        hold: bool,
+    ) -> BoxFuture<'a, Result<Parted, Failure>>;
+
+    /// Ends the sessions of who was shut out a while ago and had been let in, but was not to be seen yet: how many.
+    fn again(&self, parted: Parted) -> BoxFuture<'_, Result<u64, Failure>>;
+
+    /// Which system it is. Two addresses that say the same are the same; of two that do not nobody knows.
+    fn place(&self) -> String;
 
     /// The leases of this broker that the system has, whether or not anybody knows of them.
     fn ours(&self) -> BoxFuture<'_, Result<Vec<LeaseId>, Failure>>;
 }
+
+/// Who was shut out: by the number that the system knows it by, also when its name is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parted(pub Option<u32>);
 
 /// What is made and taken away again to see whether it can be.
 pub struct Probe {

@@ -56,6 +56,14 @@ impl Targets {
         Ok(target.check(&self.probes(roles)).await)
     }
 
+    /// Whether a URL leads to a system that was added. One whose address cannot be read is not known to be the same.
+    pub fn is_same(&self, backend: &Backend, kind: BackendKind, url: &str) -> bool {
+        match (self.target(backend), self.opened(kind, url)) {
+            (Ok(known), Ok(new)) => backend.kind == kind && known.place() == new.place(),
+            _ => false,
+        }
+    }
+
     /// What cannot be done in a system that was added.
     pub async fn check(&self, backend: &Backend) -> Vec<String> {
         match self.target(backend) {

@@ -39,6 +39,12 @@ impl Address {
         if config.get_user().is_none() || config.get_dbname().is_none() || config.get_hosts().is_empty() {
             return Err(wrong("it names a user, a host and a database"));
         }
+        if !config.get_hostaddrs().is_empty() {
+            return Err(wrong("it names no hostaddr: which server that is, no certificate says"));
+        }
+        if config.get_hosts().len() > 1 || config.get_ports().len() > 1 {
+            return Err(wrong("it names one host: of several, what ends a lease may reach another than what made it"));
+        }
         let mode = config.get_ssl_mode();
         let tls = mode == SslMode::Require || root.is_some();
         if !tls && !config.get_hosts().iter().all(is_here) {
@@ -48,6 +54,17 @@ impl Address {
         config.options(options).application_name("belay").connect_timeout(super::CONNECT);
         config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
         Ok(Self { config, authorities: tls.then(|| root.unwrap_or_else(|| AUTHORITIES.into())) })
+    }
+
+    /// Which server and database it is.
+    pub(super) fn place(&self) -> String {
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(name)) => name.to_ascii_lowercase(),
+            Some(Host::Unix(path)) => path.display().to_string(),
+            None => String::new(),
+        };
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        format!("{host} {port} {}", self.config.get_dbname().unwrap_or_default())
     }
 
     /// The URL for whoever leases.
@@ -146,6 +163,22 @@ mod tests {
         }
         let own = Address::parse("postgresql://u:p@localhost/d?sslrootcert=%2Fetc%2Fca.pem").unwrap();
         assert_eq!((own.config.get_ssl_mode(), own.authorities.unwrap()), (SslMode::Require, "/etc/ca.pem".into()));
+    }
+
+    #[test]
+    fn a_url_leads_to_one_server_and_to_the_one_that_is_verified() {
+        for several in ["postgresql://u:p@localhost:1,localhost:2/d", "postgresql://u:p@localhost,[::1]/d"] {
+            assert!(why(several).contains("it names one host"), "{several}: {}", why(several));
+        }
+        for elsewhere in ["postgresql://u:p@localhost/d?hostaddr=10.0.0.1", "postgresql://u:p@/d?hostaddr=127.0.0.1"] {
+            assert!(Address::parse(elsewhere).is_err(), "{elsewhere}");
+        }
+        assert!(why("postgresql://u:p@localhost/d?hostaddr=10.0.0.1").contains("no hostaddr"));
+        let of = |url: &str| Address::parse(url).unwrap().place();
+        assert_eq!(of("postgresql://u:p@LOCALHOST/d"), of("postgres://v:q@localhost:5432/d"));
+        for other in ["postgresql://u@localhost:1/d", "postgresql://u@localhost/e", "postgresql://u@127.0.0.1/d"] {
+            assert_ne!(of(other), of("postgresql://u@localhost/d"), "{other}");
+        }
     }
 
     #[test]

@@ -47,32 +47,48 @@ async fn one(postgres: &Postgres, account: &str, tried: &Probe) -> Result<(), St
     let username = username(tried.id);
     let outcome = probe(postgres, account, &username, tried).await;
     // Whatever came of it, nothing is left behind.
-    let gone = postgres.take_away(&username, role, false).await;
+    let gone = postgres.take_away(&username, Some(role), false).await;
     outcome?;
-    gone.map_err(|failure| {
+    gone.map(drop).map_err(|failure| {
         let remedy = format!("the account has to be a member of `{role}`: GRANT \"{role}\" TO {account}");
         format!("what was made from role `{role}` cannot be dropped: {failure}; {remedy}")
     })
 }
 
-/// A role by which one could make others, or be anybody, outlives every cut.
+/// A role by which one could make others, be anybody, or do what no end of a session undoes, outlives every cut.
 async fn fit(postgres: &Postgres, role: &Name) -> Result<(), String> {
-    let query = format!(
-        "SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_roles p WHERE (p.rolsuper OR p.rolcreaterole OR p.rolreplication) \
-         AND pg_catalog.pg_has_role(r.oid, p.oid, 'MEMBER')) THEN 'strong' ELSE 'fit' END \
-         FROM pg_catalog.pg_roles r WHERE rolname = {}",
-        statement::literal(role.as_str())
-    );
-    let said = postgres.on(&postgres.making, &Job::Column(query)).await;
-    match said.map_err(|failure| failure.reason)?.first().map(String::as_str) {
-        Some("fit") => Ok(()),
-        Some(_) => Err(format!(
-            "role `{role}` is, or may become, one that creates roles, replicates or is a superuser: what it makes would outlive a cut"
-        )),
+    let said = postgres.on(&postgres.making, &Job::Column(reach_of(role))).await.map_err(|failure| failure.reason)?;
+    let why = match said.first().map(String::as_str) {
+        Some("fit") => return Ok(()),
+        Some("strong") => "one that creates roles, replicates or is a superuser: what it makes would outlive a cut",
+        Some("files") => "one that runs programs or touches files on the server: what that does would outlive a cut",
+        Some("login") => "one that may log in: who sets its password comes in beside the lease; make it NOLOGIN",
+        Some(_) => "one that may hand roles on (ADMIN OPTION): who has them then would outlive a cut",
         None => {
-            Err(format!("role `{role}` does not exist: CREATE ROLE \"{role}\" NOLOGIN, and grant it what it may do"))
+            return Err(format!(
+                "role `{role}` does not exist: CREATE ROLE \"{role}\" NOLOGIN, and grant it what it may do"
+            ));
         }
-    }
+    };
+    Err(format!("role `{role}` is, or may become, {why}"))
+}
+
+/// Asks what every role that this one is, or may become, could do.
+fn reach_of(role: &Name) -> String {
+    let any = |what: &str| {
+        format!(
+            "EXISTS (SELECT FROM pg_catalog.pg_roles p WHERE {what} AND pg_catalog.pg_has_role(r.oid, p.oid, 'MEMBER'))"
+        )
+    };
+    format!(
+        "SELECT CASE WHEN {} THEN 'strong' WHEN {} THEN 'files' WHEN {} THEN 'login' WHEN {} THEN 'admin' ELSE 'fit' END \
+         FROM pg_catalog.pg_roles r WHERE rolname = {}",
+        any("(p.rolsuper OR p.rolcreaterole OR p.rolreplication)"),
+        any("p.rolname IN ('pg_execute_server_program', 'pg_write_server_files', 'pg_read_server_files')"),
+        any("p.rolcanlogin"),
+        any("EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = p.oid AND m.admin_option)"),
+        statement::literal(role.as_str())
+    )
 }
 
 async fn probe(postgres: &Postgres, account: &str, username: &str, tried: &Probe) -> Result<(), String> {

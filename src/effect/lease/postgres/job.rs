@@ -5,12 +5,14 @@ use std::time::Duration;
 use tokio_postgres::{Client, Error};
 
 use super::super::Failure;
-use super::statement;
+use super::{estate, statement};
 use crate::domain::time::{Span, Timestamp};
 use crate::measure::Stopwatch;
 
 /// How long sessions are waited for that were told to end.
 const PARTING: Duration = Duration::from_secs(8);
+/// How long letting somebody in again may take, by the server's clock: less than an attempt.
+const RESUMING: Duration = Duration::from_secs(5);
 
 /// What to do. All but [`Job::Create`] may be done again.
 pub(super) enum Job<'a> {
@@ -18,8 +20,12 @@ pub(super) enum Job<'a> {
     Run(Vec<String>),
     /// This, for the first value of every row.
     Column(String),
-    /// This, and then no session of that name remains.
+    /// This, and then no session of that name remains, nor anybody who could do as it: says its number, if it has one.
     Empty(String, &'a str),
+    /// No session of who had this number remains: says how many there were.
+    Again(u32),
+    /// Lets a role of this name in again.
+    Enable(&'a str),
     /// Makes a role.
     Create(Creation<'a>),
 }
@@ -57,7 +63,20 @@ impl Job<'_> {
             Self::Column(query) => return Ok(statement::column(client, query).await?),
             Self::Empty(text, name) => {
                 client.batch_execute(text).await?;
-                emptied(client, name).await?;
+                let number = statement::number(client, name).await?;
+                if let Some(number) = number {
+                    emptied(client, number).await?;
+                    client.batch_execute(&estate::desert(name)).await?;
+                }
+                return Ok(number.iter().map(ToString::to_string).collect());
+            }
+            Self::Again(number) => return Ok(vec![emptied(client, *number).await?.to_string()]),
+            Self::Enable(name) => {
+                let since = Stopwatch::start();
+                let now = statement::clock(client).await?;
+                let left = RESUMING.saturating_sub(since.elapsed()).as_millis();
+                let deadline = now.saturating_add(i64::try_from(left).unwrap_or(0));
+                client.batch_execute(&statement::enable(name, deadline)).await?;
             }
             Self::Create(Creation { name, verifier, template, mark, left }) => {
                 let now = statement::clock(client).await?;
@@ -72,11 +91,17 @@ impl Job<'_> {
     }
 }
 
-/// Tells every session of a name to end, until none remains: one that came in just before nobody could is found too.
-async fn emptied(client: &Client, name: &str) -> Result<(), Stopped> {
+/// Tells every session of a role to end, until none remains; says how many there were at most.
+async fn emptied(client: &Client, number: u32) -> Result<u64, Stopped> {
     let since = Stopwatch::start();
     let mut pause = Duration::from_millis(1);
-    while statement::terminate(client, name).await? > 0 {
+    let mut found = 0;
+    loop {
+        let told = statement::terminate(client, number).await?;
+        if told == 0 {
+            return Ok(found);
+        }
+        found = told.max(found);
         if since.elapsed() > PARTING {
             let why = "its sessions were told to end, and some have not";
             return Err(Stopped::Because(Failure::refused(why)));
@@ -84,5 +109,4 @@ async fn emptied(client: &Client, name: &str) -> Result<(), Stopped> {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod address;
 mod check;
+mod estate;
 mod job;
 mod session;
 mod statement;
@@ -15,7 +16,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use zeroize::Zeroizing;
 
-use super::{Failure, Order, Probe, Secret, Target};
+use super::{Failure, Order, Parted, Probe, Secret, Target};
 use crate::domain::error;
 use crate::domain::id::LeaseId;
 use crate::domain::lease::lease_of;
@@ -96,19 +97,26 @@ impl Postgres {
     }
 
     /// Nobody comes in by this name, and no session is left. Its name may be taken for that.
-    async fn disable(&self, username: &str, claim: bool) -> Result<(), Failure> {
+    async fn disable(&self, username: &str, claim: bool) -> Result<Parted, Failure> {
         let text = statement::disable(username, claim.then_some(self.mark.as_str()));
-        self.on(&self.ending, &Job::Empty(text, username)).await.map(drop)
+        let number = self.on(&self.ending, &Job::Empty(text, username)).await?;
+        Ok(Parted(number.first().and_then(|number| number.parse().ok())))
     }
 
-    async fn take_away(&self, username: &str, role: &Name, hold: bool) -> Result<(), Failure> {
-        self.disable(username, hold).await?;
+    async fn look_again(&self, parted: Parted) -> Result<u64, Failure> {
+        let Some(number) = parted.0 else { return Ok(0) };
+        let found = self.on(&self.ending, &Job::Again(number)).await?;
+        Ok(found.first().and_then(|found| found.parse().ok()).unwrap_or(0))
+    }
+
+    async fn take_away(&self, username: &str, role: Option<&Name>, hold: bool) -> Result<Parted, Failure> {
+        let parted = self.disable(username, hold).await?;
         if hold {
-            return Ok(());
+            return Ok(parted);
         }
-        let texts = vec![statement::disown(username, role.as_str()), statement::drop_role(username, role.as_str())];
+        let texts = vec![estate::disown(username), estate::drop_role(username, role.map(Name::as_str))];
         let dropped = self.on(&self.ending, &Job::Run(texts)).await;
-        dropped.map(drop).map_err(|failure| Failure { powerless: true, ..failure })
+        dropped.map(|_| parted).map_err(|failure| Failure { powerless: true, ..failure })
     }
 
     async fn list(&self) -> Result<Vec<LeaseId>, Failure> {
@@ -137,7 +145,10 @@ fn said(error: &Error) -> Failure {
         return Failure::refused("its name is taken: it is over already");
     }
     if *refusal.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST {
-        return Failure::refused("nobody can log in, but it owns something in another database: reassign that there");
+        return Failure::refused(
+            "nobody can log in, but it owns something, or was given rights, in another database or with no template to \
+             hand it to: REASSIGN OWNED BY and DROP OWNED BY it there",
+        );
     }
     Failure::refused(format!("the server refuses: {}", refusal.message()))
 }
@@ -151,17 +162,29 @@ impl Target for Postgres {
         Box::pin(self.create(order))
     }
 
-    fn halt<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
+    fn halt<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<Parted, Failure>> {
         Box::pin(self.disable(username, false))
     }
 
     fn resume<'a>(&'a self, username: &'a str) -> BoxFuture<'a, Result<(), Failure>> {
-        let enable = statement::enable(username);
-        Box::pin(async move { self.on(&self.ending, &Job::Run(vec![enable])).await.map(drop) })
+        Box::pin(async move { self.on(&self.ending, &Job::Enable(username)).await.map(drop) })
     }
 
-    fn end<'a>(&'a self, username: &'a str, role: &'a Name, hold: bool) -> BoxFuture<'a, Result<(), Failure>> {
+    fn end<'a>(
+        &'a self,
+        username: &'a str,
+        role: Option<&'a Name>,
+        hold: bool,
+    ) -> BoxFuture<'a, Result<Parted, Failure>> {
         Box::pin(self.take_away(username, role, hold))
+    }
+
+    fn again(&self, parted: Parted) -> BoxFuture<'_, Result<u64, Failure>> {
+        Box::pin(self.look_again(parted))
+    }
+
+    fn place(&self) -> String {
+        self.address.place()
     }
 
     fn ours(&self) -> BoxFuture<'_, Result<Vec<LeaseId>, Failure>> {

@@ -18,7 +18,7 @@ pub(super) fn literal(text: &str) -> String {
     format!("E'{escaped}'")
 }
 
-fn block(body: &str) -> String {
+pub(super) fn block(body: &str) -> String {
     format!("DO $belay$ BEGIN {body} END $belay$")
 }
 
@@ -57,37 +57,13 @@ pub(super) fn disable(name: &str, claim: Option<&str>) -> String {
     ))
 }
 
-/// Takes what it was made from away from it, as far as it has it: what it handed on is worth nothing then.
-pub(super) fn disown(name: &str, template: &str) -> String {
-    let (role, from) = (quoted(name), quoted(template));
+/// Lets it in again, unless the server's clock is past `deadline` (milliseconds): what was under way when the next cut
+/// began does not undo that cut.
+pub(super) fn enable(name: &str, deadline: i64) -> String {
     block(&format!(
-        "IF EXISTS (SELECT FROM pg_catalog.pg_auth_members m
-                    JOIN pg_catalog.pg_roles r ON r.oid = m.roleid JOIN pg_catalog.pg_roles u ON u.oid = m.member
-                    WHERE r.rolname = {} AND u.rolname = {})
-         THEN REVOKE {from} FROM {role}; END IF;",
-        literal(template),
-        literal(name)
-    ))
-}
-
-/// Lets it in again.
-pub(super) fn enable(name: &str) -> String {
-    format!("ALTER ROLE {} LOGIN", quoted(name))
-}
-
-/// Takes it away. What it owns in this database goes to the role that it was made from, or to us.
-pub(super) fn drop_role(name: &str, template: &str) -> String {
-    let (role, to) = (quoted(name), quoted(template));
-    let there = |name: &str| format!("EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {})", literal(name));
-    block(&format!(
-        "IF {} THEN
-            GRANT {role} TO CURRENT_USER;
-            IF {} THEN REASSIGN OWNED BY {role} TO {to}; ELSE REASSIGN OWNED BY {role} TO CURRENT_USER; END IF;
-            DROP OWNED BY {role};
-            DROP ROLE {role};
-         END IF;",
-        there(name),
-        there(template)
+        "IF {NOW} >= {deadline} THEN RAISE EXCEPTION 'too late' USING ERRCODE = '{TOO_LATE}'; END IF;
+         ALTER ROLE {} LOGIN;",
+        quoted(name)
     ))
 }
 
@@ -96,12 +72,18 @@ pub(super) async fn clock(client: &Client) -> Result<i64, Error> {
     Ok(first(client, &format!("SELECT {NOW}")).await?.and_then(|text| text.parse().ok()).unwrap_or(i64::MIN))
 }
 
-/// Ends every session that came in by this name, whatever role it has set since; says how many there were.
-pub(super) async fn terminate(client: &Client, name: &str) -> Result<u64, Error> {
+/// The number of a role, which its sessions keep when it is dropped; none if nobody has the name.
+pub(super) async fn number(client: &Client, name: &str) -> Result<Option<u32>, Error> {
+    let query = format!("SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {}", literal(name));
+    Ok(first(client, &query).await?.and_then(|text| text.parse().ok()))
+}
+
+/// Ends every session that came in as the role of this number, whatever role it has set since, and whether or not
+/// the role is still there; says how many there were.
+pub(super) async fn terminate(client: &Client, number: u32) -> Result<u64, Error> {
     let query = format!(
         "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity \
-         WHERE usename = {}",
-        literal(name)
+         WHERE usesysid = {number}"
     );
     Ok(first(client, &query).await?.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
