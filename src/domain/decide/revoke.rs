@@ -51,7 +51,7 @@ impl Decide for Revoke {
             return Err(Error::malformed("target", &self.target.to_string(), why));
         }
         let known = self.permitted(ctx)?;
-        if let Some(made) = self.made_before(ctx).filter(|_| !self.dry_run) {
+        if let Some(made) = self.made_before(ctx) {
             return Ok(Decision::new(Vec::new(), made));
         }
         let revocation = Revocation {

@@ -107,7 +107,9 @@ fn apart(url: &str) -> (Zeroizing<String>, Option<PathBuf>) {
 fn is_here(host: &Host) -> bool {
     match host {
         Host::Unix(path) => Path::new(path).is_absolute(),
-        Host::Tcp(name) => name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        Host::Tcp(name) => {
+            name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
     }
 }
 
