@@ -6,8 +6,9 @@ use super::time::{Span, Timestamp};
 pub const HOLD: Span = Span::millis(500);
 /// How old a certificate revocation list can be that is still in its time.
 pub const CRL_AGE: Span = Span::seconds(60);
-/// How old a status list can be that is still in its time.
-pub const STATUS_LIST_AGE: Span = Span::seconds(15);
+/// How late a status list can be: its `ttl` of 15 s, 5 s of a page that something between kept, and 5 s until it is made
+/// anew where there is much to look through.
+pub const STATUS_LIST_AGE: Span = Span::seconds(25);
 
 /// How long a credential could still work after a cut of what it hangs on, by who looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
