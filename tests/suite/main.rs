@@ -55,7 +55,6 @@ mod enrol_again;
 mod expiry;
 mod extension;
 mod feed;
-mod feed_fanout;
 mod feed_hub;
 mod feed_offline;
 mod fold;

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use belay::domain::time::Timestamp;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 use tonic::Code;
 
 use crate::support::calls::refused;
-use crate::support::estate::{Agent, Estate, Held, LONG, Session};
+use crate::support::estate::{Agent, Estate, Held, ROLES, SESSIONS, Session, administrator, left, until};
 
 /// Everything that a grant holds works, at every door.
 async fn works(estate: &Estate, held: &Held) {
@@ -52,15 +52,6 @@ async fn is_refused(estate: &Estate, held: &Held, other: &Agent) {
     refused((name, "certify"), held.agent.acting.certify(&held.grant, csr, "").await, denied, "grant_revoked", 3);
 }
 
-/// Until it is so, asked again and again; when it was, since `since`.
-async fn until(what: &str, since: Instant, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
-    while !is_so().await {
-        assert!(since.elapsed() < LONG, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    since.elapsed()
-}
-
 /// Waits until a session is in this state, by what the server says.
 async fn is_in(admin: &Client, session: &Session, state: &str) {
     let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = $2 AND usename LIKE 'belay%'";
@@ -69,21 +60,6 @@ async fn is_in(admin: &Client, session: &Session, state: &str) {
     })
     .await;
 }
-
-async fn administrator(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-/// What is left of roles and sessions by these names.
-async fn left(admin: &Client, query: &str, of: &[&Held]) -> i64 {
-    let names: Vec<&str> = of.iter().map(|held| held.username.as_str()).collect();
-    admin.query_one(query, &[&names]).await.unwrap().get(0)
-}
-
-const ROLES: &str = "SELECT count(*) FROM pg_roles WHERE rolname = ANY($1)";
-const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = ANY($1)";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_revoke_ends_everything_below_it_and_nothing_else() {
@@ -210,111 +186,4 @@ async fn proven(estate: &Estate, receipt: &str) -> Value {
     key.verify(input.as_bytes(), &bytes(signature)).expect("no key of the broker's signed it");
     assert!(key.verify(&input.as_bytes()[1..], &bytes(signature)).is_err());
     serde_json::from_slice(&bytes(payload)).unwrap()
-}
-
-/// How long it may take on a quiet machine.
-const BOUND: Duration = Duration::from_millis(250);
-/// What [`floor`] takes on a quiet machine of two cores: most of it goes into passwords, in code that is not optimised.
-const QUIET: Duration = Duration::from_millis(160);
-const ROUNDS: usize = 20;
-
-/// What the machine takes now for no more than this: to come into the database three times at once, to write twice
-/// there, and to have the broker record one thing.
-async fn floor(estate: &Estate, agent: &Agent) -> Duration {
-    let since = Instant::now();
-    let connect = || {
-        let url = estate.postgres.admin_url();
-        tokio::spawn(async move { administrator(&url).await })
-    };
-    let (admin, second, third) = tokio::join!(connect(), connect(), connect());
-    let [admin, _, _] = [admin, second, third].map(Result::unwrap);
-    admin.query_one("SELECT 1", &[]).await.unwrap();
-    admin.batch_execute("CREATE ROLE floor").await.unwrap();
-    admin.batch_execute("DROP ROLE floor").await.unwrap();
-    agent.acting.task().await;
-    since.elapsed()
-}
-
-/// What was measured in each round.
-const LINES: [&str; 6] =
-    ["answered", "refused at authorize", "refused offline", "refused at the handshake", "sessions gone", "roles gone"];
-
-/// When the last of these was over: asked in turn from below, so that asking costs the machine little.
-async fn in_turn(what: &str, since: Instant, all: &[&Held], over: impl AsyncFn(&Held) -> bool) -> Duration {
-    for held in all.iter().rev() {
-        until(what, since, async || over(held).await).await;
-    }
-    since.elapsed()
-}
-
-async fn round(estate: &Estate, admin: &Client, chain: &mut [Held; 3]) -> [Duration; 6] {
-    let since = Instant::now();
-    let all: Vec<&Held> = chain.iter().collect();
-    let (answered, refused, offline, handshake, roles) = tokio::join!(
-        async {
-            let revoked = estate.boss.revoke(&all[0].grant).await.unwrap().into_inner();
-            (since.elapsed(), revoked)
-        },
-        in_turn(LINES[1], since, &all, async |held| held.agent.acting.decided(&held.token.1).await == "grant_revoked"),
-        in_turn(LINES[2], since, &all, async |held| estate.offline(held) == "grant_revoked"),
-        in_turn(LINES[3], since, &all, async |held| {
-            estate.handshake(held).await.is_err_and(|why| why == "tls_refused")
-        }),
-        until(LINES[5], since, async || left(admin, ROLES, &all).await == 0),
-    );
-    let died = answered.1.cut.unwrap();
-    assert_eq!((died.grants, died.tokens, died.certificates, died.leases), (3, 3, 3, 3));
-    assert_eq!(left(admin, SESSIONS, &all).await, 0);
-    let mut sessions = Duration::ZERO;
-    for held in chain {
-        sessions = sessions.max(held.session.ended().await.saturating_duration_since(since));
-    }
-    [answered.0, refused, offline, handshake, sessions, roles]
-}
-
-/// The bound is 250 ms for each of 20 rounds, the first included, in which the broker has no connection open to end
-/// leases by. It grows with the load: where [`floor`], measured around the same round, took longer than on a quiet
-/// machine, the round may take longer by as much in proportion. Both are printed.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cut_is_over_everywhere_within_a_quarter_of_a_second() {
-    let test = "a_cut_is_over_everywhere_within_a_quarter_of_a_second";
-    let Some(estate) = Estate::open(test).await else { return };
-    let (planner, ana, bob) = (estate.agent("planner").await, estate.agent("ana").await, estate.agent("bob").await);
-    let (admin, beside) = (administrator(&estate.postgres.admin_url()).await, estate.root(&planner).await);
-    let (mut lines, mut floors) = ([const { Vec::new() }; 6], Vec::new());
-    let mut late = Vec::new();
-    for number in 0..ROUNDS {
-        let root = estate.root(&planner).await;
-        let second = estate.child(&root, &ana).await;
-        let third = estate.child(&second, &bob).await;
-        let mut chain = [root, second, third];
-        for held in &chain {
-            assert_eq!((estate.offline(held), held.session.answers().await), ("valid", true));
-            assert_eq!(held.agent.acting.decided(&held.token.1).await, "in_scope");
-            assert_eq!(estate.handshake(held).await, Ok(()));
-        }
-        let before = floor(&estate, &planner).await;
-        let took = round(&estate, &admin, &mut chain).await;
-        let floor = before.max(floor(&estate, &planner).await);
-        let bound = BOUND.max(BOUND.mul_f64(floor.as_secs_f64() / QUIET.as_secs_f64()));
-        for (line, took) in took.into_iter().enumerate() {
-            lines[line].push(took);
-            if took > bound {
-                late.push(format!("round {number}: {} after {took:.1?}, with a floor of {floor:.1?}", LINES[line]));
-            }
-        }
-        floors.push(floor);
-    }
-    for (name, took) in LINES.iter().zip(&mut lines) {
-        print(name, took);
-    }
-    print("the floor", &mut floors);
-    assert!(late.is_empty(), "{late:#?}");
-    assert!(beside.session.answers().await && estate.offline(&beside) == "valid", "another task's was ended");
-}
-
-fn print(name: &str, took: &mut [Duration]) {
-    took.sort_unstable();
-    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
-    println!("{name}: median {median:.1?}, p99 of {ROUNDS} (the slowest) {slowest:.1?}, max {slowest:.1?}");
 }

@@ -63,8 +63,8 @@ pub struct Session {
     pub client: Arc<Client>,
     /// The process of the server that serves it.
     pub pid: i32,
-    /// When the server ended it, once it has.
-    over: JoinHandle<Instant>,
+    /// Ends when the server ends it, with when that was.
+    pub over: JoinHandle<Instant>,
 }
 
 impl Estate {
@@ -221,11 +221,6 @@ impl Session {
     pub fn is_over(&self) -> bool {
         self.over.is_finished()
     }
-
-    /// When the server ended it, which it does in time.
-    pub async fn ended(&mut self) -> Instant {
-        tokio::time::timeout(LONG, &mut self.over).await.expect("a session goes on").unwrap()
-    }
 }
 
 impl Drop for Session {
@@ -233,6 +228,31 @@ impl Drop for Session {
         self.over.abort();
     }
 }
+
+/// Until it is so, asked again and again; when it was, since `since`.
+pub async fn until(what: &str, since: Instant, mut is_so: impl AsyncFnMut() -> bool) -> Duration {
+    while !is_so().await {
+        assert!(since.elapsed() < LONG, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    since.elapsed()
+}
+
+/// A session of who administers the server.
+pub async fn administrator(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// What is left of roles and sessions by these names.
+pub async fn left(admin: &Client, query: &str, of: &[&Held]) -> i64 {
+    let names: Vec<&str> = of.iter().map(|held| held.username.as_str()).collect();
+    admin.query_one(query, &[&names]).await.unwrap().get(0)
+}
+
+pub const ROLES: &str = "SELECT count(*) FROM pg_roles WHERE rolname = ANY($1)";
+pub const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = ANY($1)";
 
 async fn issue(agent: &Agent, grant: &str, once: &str) -> Called<v1::Token> {
     let request =

@@ -2,7 +2,6 @@
 
 pub mod atlas;
 pub mod backend;
-pub mod bare;
 pub mod book;
 pub mod calls;
 pub mod data;
