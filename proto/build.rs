@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut messages = tonic_prost_build::Config::new();
         // The codec tells requests from answers by their names.
         messages.enable_type_names();
+        messages.boxed("belay.v1.DecisionRequest.said.authorize");
         let services = tonic_prost_build::configure().skip_debug(SECRET).codec_path("crate::wire::Codec");
         services.compile_fds_with_config(files, messages)?;
     }
@@ -21,8 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Messages that hold a secret: `wire` says how they look in a log.
 #[cfg(feature = "broker")]
-const SECRET: [&str; 10] = [
+const SECRET: [&str; 16] = [
     "belay.v1.EnrollRequest", "belay.v1.InvitedAgent", "belay.v1.InvitedOperator", "belay.v1.Token",
     "belay.v1.VerifyTokenRequest", "belay.v1.AuthorizeRequest", "belay.v1.StartTaskRequest",
-    "belay.v1.AddBackendRequest", "belay.v1.LeaseSecret", "belay.v1.IssueLeaseResponse",
+    "belay.v1.AddBackendRequest", "belay.v1.LeaseSecret", "belay.v1.IssueLeaseResponse", "belay.v1.AuthorizeResponse",
+    "belay.v1.IssueLeaseRequest", "belay.v1.HttpRequest", "belay.v1.McpRequest", "belay.v1.DpopProof",
+    "belay.v1.InvitedPep",
 ];

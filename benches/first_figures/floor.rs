@@ -47,6 +47,8 @@ impl Floor {
                 grant: ID.into(),
                 possession: "proven".into(),
                 policy: Some(v1::Decided { version: 1, policies: vec!["dev-agents-request-anything".into()] }),
+                call: "db:read@orders".into(),
+                ..Default::default()
             },
         }
     }
@@ -78,6 +80,19 @@ impl Decisions for Floor {
     ) -> Result<Response<v1::AuthorizeResponse>, Status> {
         caller(&request)?;
         Ok(Response::new(self.verdict.clone()))
+    }
+
+    type StreamStream = tokio_stream::Empty<Result<v1::DecisionMessage, Status>>;
+
+    async fn stream(
+        &self,
+        _: Request<tonic::Streaming<v1::DecisionRequest>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        Err(Status::unimplemented("the floor decides one by one"))
+    }
+
+    async fn report(&self, _: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+        Err(Status::unimplemented("the floor keeps nothing"))
     }
 }
 

@@ -109,8 +109,7 @@ impl Caller {
 }
 
 async fn issue(channel: &Channel, grant: &str) -> Answered {
-    let asked =
-        v1::IssueTokenRequest { grant: grant.to_owned(), audience: String::new(), idempotency_key: String::new() };
+    let asked = v1::IssueTokenRequest { grant: grant.to_owned(), audience: String::new(), ..Default::default() };
     let token = TokensClient::new(channel.clone()).issue(asked).await.unwrap().into_inner();
     Answered { id: token.id, token: token.token, grant: grant.to_owned() }
 }

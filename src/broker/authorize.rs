@@ -1,5 +1,5 @@
-//! Authorize: decided from live state and recorded within 50 ms; where a limit counts calls, decided in a turn. What
-//! cannot be recorded is refused.
+//! Authorize: decided from live state and recorded within 50 ms; what limits count and what has to be in the log first is
+//! decided in a turn. What cannot be recorded is refused.
 
 use super::presenter::{Presented, possession};
 use super::{Asked, Broker, idempotency};
@@ -8,9 +8,35 @@ use crate::domain::entropy::Entropy;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Credential;
 use crate::domain::id::{GrantId, InvocationId};
+use crate::domain::invocation::Ticket;
+use crate::domain::prepared::Prepared;
 use crate::domain::scope::Call;
 use crate::domain::time::Timestamp;
+use crate::format::ticket;
 use crate::ledger::Request;
+
+/// A call that somebody wants to make, and what goes with it.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    /// The call.
+    pub call: Call,
+    /// The caller's own name for it, where the log has it before the answer: the same name and call are one call.
+    pub key: &'a str,
+    /// Whether a ticket is wanted with an allow.
+    pub ticket: bool,
+    /// The ticket of this very call; empty if none is spent.
+    pub redeem: &'a str,
+    /// Whether a secret is handed out if it is allowed.
+    pub hands_out: bool,
+    /// `sha256:…` of the input schema that the tool shows now; empty if that is not known.
+    pub schema: &'a str,
+}
+
+impl From<Call> for Wanted<'_> {
+    fn from(call: Call) -> Self {
+        Self { call, key: "", ticket: false, redeem: "", hands_out: false, schema: "" }
+    }
+}
 
 /// A decided call.
 #[derive(Debug)]
@@ -21,12 +47,33 @@ pub struct Authorized {
     pub verdict: Verdict,
     /// Whether the caller proved to hold the bound key.
     pub proven: bool,
+    /// The credential that it was decided under, where it is one.
+    pub credential: Option<Credential>,
+    /// The call, as it was decided.
+    pub call: Call,
+    /// Its ticket.
+    pub ticket: Option<SignedTicket>,
+}
+
+/// A signed call ticket, a secret.
+#[derive(Clone)]
+pub struct SignedTicket {
+    /// The compact JWS.
+    pub ticket: String,
+    /// Its end.
+    pub expires_at: Timestamp,
+}
+
+impl std::fmt::Debug for SignedTicket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignedTicket").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
 }
 
 impl Broker {
     /// Decides one tool call: under the token that was shown, or without one under the certificate of the caller's
-    /// connection, or the one that an enforcement point saw. Where a limit counts it, the same `key` and call are one
-    /// call; elsewhere a key does nothing.
+    /// connection, or the one that an enforcement point saw. Where the log has it before the answer, the same key and
+    /// call are one call; elsewhere a key does nothing.
     ///
     /// # Errors
     /// The key is malformed or was used for another call, or the caller was cut just now. All else is a verdict.
@@ -34,35 +81,56 @@ impl Broker {
         &self,
         asked: &Asked,
         shown: impl Into<Presented<'a>>,
-        call: Call,
-        key: &str,
+        wanted: impl Into<Wanted<'a>>,
     ) -> Result<Authorized, Error> {
-        let shown = shown.into();
+        let (shown, wanted) = (shown.into(), wanted.into());
         // Whatever becomes of it, a key that is none is told.
-        idempotency::<Authorize>(key, &[])?;
+        idempotency::<Authorize>(wanted.key, &[])?;
         let now = self.ledger.now();
-        let seed = self.ledger.seed();
-        let id = InvocationId::mint(now, &mut Entropy::from_seed(seed));
+        let id = InvocationId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
         let proven = possession(asked, &shown).is_some();
-        let credential = match self.presented(asked, &shown, now) {
-            Ok(credential) => credential,
+        let presented =
+            self.presented(asked, &shown, now).and_then(|credential| Ok((credential, self.spends(&wanted)?)));
+        let (credential, redeems) = match presented {
+            Ok(presented) => presented,
             Err(error) => {
                 let verdict = Verdict::deny(error.reason, error.message);
-                return Ok(self.recorded(asked, id, None, verdict, Attempt { call: &call, proven: false }));
+                return Ok(self.recorded(asked, id, None, verdict, Attempt::of(&wanted.call, false)));
             }
         };
-        let attempt = Attempt { call: &call, proven };
-        let (verdict, counted) = self.ledger.view(|view| {
+        let schema = Some(wanted.schema).filter(|schema| !schema.is_empty());
+        let attempt = Attempt { redeems, hands_out: wanted.hands_out, schema, ..Attempt::of(&wanted.call, proven) };
+        let (verdict, first) = self.ledger.view(|view| {
             let verdict = judge(&view, now, credential, Some(attempt));
-            // A retry of a call that was charged may find no room for another.
-            let retried = || verdict.grant.filter(|grant| !key.is_empty() && view.counts_calls(*grant));
-            let counted = if verdict.charge.is_some() { verdict.grant } else { retried() };
-            (verdict, counted.filter(|_| proven))
+            // A retry of a call that was charged may find no room for another, and one that spent a ticket finds it spent.
+            let counts = || redeems.is_some() || verdict.grant.is_some_and(|grant| view.counts_calls(grant));
+            let retried = || !wanted.key.is_empty() && counts();
+            let first = (verdict.allowed && (verdict.grave || wanted.ticket)) || retried();
+            let grant = verdict.grant.filter(|_| proven && first);
+            (verdict, grant)
         });
-        match counted {
-            Some(grant) => self.charged(asked, Authorize { id, credential, call }, grant, key).await,
-            None => Ok(self.recorded(asked, id, Some(credential), verdict, attempt)),
+        let Some(grant) = first else { return Ok(self.recorded(asked, id, Some(credential), verdict, attempt)) };
+        let (ticket, hands_out, schema) = (wanted.ticket, wanted.hands_out, schema.map(str::to_owned));
+        let command = Authorize { id, credential, call: wanted.call, ticket, redeems, hands_out, schema };
+        self.in_turn(asked, command, grant, wanted.key).await
+    }
+
+    /// The call whose ticket is spent, by the ticket's signature.
+    fn spends(&self, wanted: &Wanted<'_>) -> Result<Option<InvocationId>, Error> {
+        if wanted.redeem.is_empty() {
+            return Ok(None);
         }
+        let read = self.keys.current().verifier.ticket(wanted.redeem);
+        read.map(Some).map_err(|error| Error::denied("ticket_malformed", format!("the ticket is none: {error}")))
+    }
+
+    /// The same for whoever spends a ticket in another request.
+    ///
+    /// # Errors
+    /// `ticket_malformed`: it is not one that this broker signed.
+    pub fn ticket(&self, text: &str) -> Result<Option<InvocationId>, Error> {
+        let call = Call::parse("ticket", "redeem", "ticket")?;
+        self.spends(&Wanted { redeem: text, ..Wanted::from(call) })
     }
 
     /// What was decided from memory, once it is on its way into the log.
@@ -74,7 +142,7 @@ impl Broker {
         verdict: Verdict,
         attempt: Attempt<'_>,
     ) -> Authorized {
-        let proven = attempt.proven;
+        let (proven, call) = (attempt.proven, attempt.call.clone());
         let request = |verdict: &Verdict| Request {
             command: RecordInvocation { invocation: verdict.record(id, credential, attempt) },
             caller: asked.caller.clone(),
@@ -87,32 +155,46 @@ impl Broker {
             true => self.ledger.record(request(&verdict)),
             false => self.ledger.record_denied(request(&verdict)),
         };
-        let Err(error) = recorded else { return Authorized { id, verdict, proven } };
-        let allowed = verdict.allowed;
-        let verdict = unrecorded(verdict, &error);
-        if allowed {
-            // A full queue takes this no more than the other: the answer is no in any case.
-            let _ = self.ledger.record_denied(request(&verdict));
-        }
-        Authorized { id, verdict, proven }
+        let verdict = match recorded {
+            Ok(()) => verdict,
+            Err(error) => {
+                let allowed = verdict.allowed;
+                let verdict = unrecorded(verdict, &error);
+                if allowed {
+                    // A full queue takes this no more than the other: the answer is no in any case.
+                    let _ = self.ledger.record_denied(request(&verdict));
+                }
+                verdict
+            }
+        };
+        Authorized { id, verdict, proven, credential, call, ticket: None }
     }
 
-    /// Has a call decided in a turn, where its chain is charged.
-    async fn charged(&self, asked: &Asked, command: Authorize, grant: GrantId, key: &str) -> Result<Authorized, Error> {
-        let Authorize { id, credential, .. } = command;
+    /// Has a call decided in a turn, where its chain is charged, and nobody hears of it before it is in the log.
+    async fn in_turn(&self, asked: &Asked, command: Authorize, grant: GrantId, key: &str) -> Result<Authorized, Error> {
+        let Authorize { id, credential, redeems, hands_out, .. } = command;
         let call = command.call.clone();
         // A new token of the same grant makes the same call.
-        let body = serde_json::to_vec(&(grant, &call)).map_err(|error| unencodable(&error))?;
-        match self.submit_once(asked, command, idempotency::<Authorize>(key, &body)?).await {
-            Ok(Judged { id, verdict }) => Ok(Authorized { id, verdict, proven: true }),
-            Err(error) if matches!(error.code, Code::Conflict | Code::Unauthenticated) => Err(error),
+        let body = serde_json::to_vec(&(grant, &call, redeems)).map_err(|error| unencodable(&error))?;
+        let (id, verdict, ticket) = match self.submit_once(asked, command, idempotency::<Authorize>(key, &body)?).await
+        {
+            Ok(Judged { id, verdict, ticket }) => (id, verdict, ticket),
+            Err(error) if matches!(error.code, Code::Conflict | Code::Unauthenticated) => return Err(error),
             Err(error) => {
                 let now = self.ledger.now();
                 let verdict = self.ledger.view(|view| judge(&view, now, credential, None));
-                let verdict = unrecorded(verdict, &error);
-                Ok(self.recorded(asked, id, Some(credential), verdict, Attempt { call: &call, proven: true }))
+                let attempt = Attempt { redeems, hands_out, ..Attempt::of(&call, true) };
+                return Ok(self.recorded(asked, id, Some(credential), unrecorded(verdict, &error), attempt));
             }
-        }
+        };
+        let ticket = ticket.map(|ticket| self.sign_ticket(ticket)).transpose()?;
+        Ok(Authorized { id, verdict, proven: true, credential: Some(credential), call, ticket })
+    }
+
+    fn sign_ticket(&self, recorded: Prepared<Ticket>) -> Result<SignedTicket, Error> {
+        let expires_at = recorded.get().expires_at;
+        let keys = self.keys.holding(&recorded.get().kid, &self.ledger, &self.origin)?;
+        Ok(SignedTicket { ticket: keys.ring.sign_ticket(recorded, ticket::signing_input)?, expires_at })
     }
 
     /// The one credential that a call is made under, its signature, times and binding checked.

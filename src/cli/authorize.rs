@@ -41,19 +41,26 @@ pub struct Command {
     /// Your own name for this call: a retry under it is counted once where a limit counts calls
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Have a call ticket with an allow: good once, for this very call, for a minute at most
+    #[arg(long)]
+    ticket: bool,
+    /// The ticket of this very call, `@FILE`, or `-` for stdin: it is spent
+    #[arg(long, value_name = "TICKET|@FILE|-", conflicts_with = "ticket")]
+    redeem: Option<Secret>,
 }
 
 impl Command {
     /// Does it.
     pub async fn run(self, global: &Global) -> Answer {
-        let both = [&self.token, &self.args].into_iter().flatten().filter(|one| **one == Secret::Stdin).count() > 1;
+        let both =
+            [&self.token, &self.args, &self.redeem].into_iter().flatten().filter(|one| **one == Secret::Stdin).count()
+                > 1;
         if both {
-            return Err(
-                Error::malformed("args", "-", "the token is read from stdin; take the arguments from @FILE").into()
-            );
+            return Err(Error::malformed("args", "-", "stdin is read once; take the others from @FILE").into());
         }
         let token = self.token.map(Secret::read).transpose()?.unwrap_or_default();
         let args = self.args.map(Secret::read).transpose()?.unwrap_or_default();
+        let redeem = self.redeem.map(Secret::read).transpose()?.unwrap_or_default();
         let mut decisions = DecisionsClient::new(global.channel().await?);
         let call = AuthorizeRequest {
             token,
@@ -64,6 +71,9 @@ impl Command {
             destination: self.destination.unwrap_or_default(),
             presenter: presented(self.presenter)?,
             idempotency_key: self.idempotency_key.unwrap_or_default(),
+            ticket: self.ticket,
+            redeem,
+            ..Default::default()
         };
         let verdict = answer(decisions.authorize(call).await)?;
         global.printer().print(&document(&verdict), || table(&verdict))?;
@@ -88,6 +98,10 @@ fn document(verdict: &AuthorizeResponse) -> Value {
         "reasons": reasons.collect::<Vec<_>>(),
         "grant": given(&verdict.grant),
         "possession": given(&verdict.possession),
+        "call": given(&verdict.call),
+        "approval": given(&verdict.approval),
+        "ticket": given(&verdict.ticket),
+        "ticket_expires_at": given(&verdict.ticket_expires_at),
         "policy": verdict.policy.as_ref().map(weights::policy),
     }))
 }
@@ -101,6 +115,7 @@ fn table(verdict: &AuthorizeResponse) -> String {
         ("grant", &verdict.grant),
         ("invocation", &verdict.id),
         ("possession", unproven),
+        ("ticket", &verdict.ticket),
     ])
 }
 

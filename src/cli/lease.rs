@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::connect::{Global, answer};
 use super::lifetime;
 use super::output::{Answer, given, pairs, rows, sparse};
+use super::secret::Secret;
 use super::weights;
 use crate::client::Refusal;
 use crate::wire::v1::leases_client::LeasesClient;
@@ -49,6 +50,9 @@ pub struct Issue {
     /// A retry with the same key ends the lease before it, and is a new one
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// The ticket of the call `BACKEND:lease@ROLE`, `@FILE`, or `-` for stdin: where the catalog asks for one
+    #[arg(long, value_name = "TICKET|@FILE|-")]
+    ticket: Option<Secret>,
 }
 
 impl Command {
@@ -57,7 +61,7 @@ impl Command {
         let leases = async || Ok::<_, Refusal>(LeasesClient::new(global.channel().await?));
         match self {
             Self::Issue(issue) => {
-                let issued = answer(leases().await?.issue(issue.request()).await)?;
+                let issued = answer(leases().await?.issue(issue.request()?).await)?;
                 global.printer().print(&issued_document(&issued), || table(&issued))
             }
             Self::List { grant, all } => {
@@ -69,10 +73,11 @@ impl Command {
 }
 
 impl Issue {
-    fn request(self) -> IssueLeaseRequest {
-        let Self { grant, backend, role, ttl, idempotency_key } = self;
+    fn request(self) -> Result<IssueLeaseRequest, Refusal> {
+        let Self { grant, backend, role, ttl, idempotency_key, ticket } = self;
+        let ticket = ticket.map(Secret::read).transpose()?.unwrap_or_default();
         let (ttl_ms, idempotency_key) = (ttl.unwrap_or(0), idempotency_key.unwrap_or_default());
-        IssueLeaseRequest { grant, backend, role, ttl_ms, idempotency_key }
+        Ok(IssueLeaseRequest { grant, backend, role, ttl_ms, idempotency_key, ticket })
     }
 }
 

@@ -87,7 +87,6 @@ fn a_flag_that_is_not_built_is_refused_by_name() {
     for (line, flag) in [
         ("belay serve --dev --config f", "--config"),
         ("belay token verify --offline d t", "--offline"),
-        ("belay authorize --token t --tool a --action b --resource c --ticket", "--ticket"),
         ("belay status -o toml", "toml"),
         ("belay audit verify", "verify"),
     ] {

@@ -69,7 +69,10 @@ impl Command {
                 let token = token.read()?;
                 let presenter = presented(presenter)?;
                 let mut tokens = TokensClient::new(global.channel().await?);
-                verified(global, &answer(tokens.verify(VerifyTokenRequest { token, presenter }).await)?)
+                verified(
+                    global,
+                    &answer(tokens.verify(VerifyTokenRequest { token, presenter, ..Default::default() }).await)?,
+                )
             }
             Self::Inspect { token } => inspected(global, &token.read()?),
         }
@@ -82,6 +85,7 @@ impl Issue {
             grant: self.grant,
             audience: self.audience.unwrap_or_default(),
             idempotency_key: self.idempotency_key.unwrap_or_default(),
+            ..Default::default()
         }
     }
 }

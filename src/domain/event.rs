@@ -16,6 +16,7 @@ use super::error::Error;
 use super::freeze::Freeze;
 use super::grant::{Credential, Grant, Status, Task, Token};
 use super::id::{ApprovalId, CertificateId, FreezeId, GrantId, InvocationId, JoinId, LeaseId, RevocationId, TaskId};
+use super::invocation::{Outcome, TicketGiven};
 use super::key::Key;
 use super::lease::{Backend, Lease, LeaseStatus, Trouble};
 use super::limits::Charge;
@@ -148,6 +149,8 @@ pub enum Body {
     LeaseChanged(LeaseChange),
     /// A tool call was decided.
     Invoked(Invocation),
+    /// What became of a tool call was told.
+    InvocationReported(Report),
     /// A snapshot of the state at `seq` was stored.
     SnapshotTaken { seq: u64, digest: Digest, version: u32 },
 }
@@ -275,6 +278,29 @@ pub struct Invocation {
     pub proven: bool,
     /// What it took from the limits of its chain; none if none of them counts calls.
     pub charged: Option<Charge>,
+    /// The ticket that goes with it.
+    pub ticket: Option<TicketGiven>,
+    /// The call whose ticket it spends.
+    pub redeems: Option<InvocationId>,
+}
+
+/// What became of a call that was allowed, as whoever asked about it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Which call.
+    pub id: InvocationId,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// In one line.
+    pub detail: Option<Line>,
+    /// Its grant, if the call is still known.
+    pub grant: Option<GrantId>,
+    /// The root of that grant's tree.
+    pub tree: Option<GrantId>,
+    /// The holder.
+    pub agent: Option<Name>,
+    /// Whether what it took of the limits of its chain was given back.
+    pub refunded: bool,
 }
 
 impl Body {
@@ -292,6 +318,7 @@ impl Body {
             Self::LeaseIssued { lease } => Some(lease.grant),
             Self::LeaseChanged(change) => Some(change.grant),
             Self::Invoked(invocation) => invocation.grant,
+            Self::InvocationReported(report) => report.grant,
             _ => None,
         }
     }
@@ -307,6 +334,7 @@ impl Body {
             Self::LeaseIssued { lease } => Some(lease.root),
             Self::LeaseChanged(change) => Some(change.root),
             Self::Invoked(invocation) => invocation.tree,
+            Self::InvocationReported(report) => report.tree,
             _ => None,
         }
     }
@@ -328,6 +356,7 @@ impl Body {
             Self::TokenIssued { token } => token.chain.last().map(|link| &link.agent),
             Self::Revoked(Revocation { target: Target::Agent(name), .. }) => Some(name),
             Self::Invoked(invocation) => invocation.agent.as_ref(),
+            Self::InvocationReported(report) => report.agent.as_ref(),
             Self::LeaseIssued { lease } => Some(&lease.agent),
             Self::LeaseChanged(change) => Some(&change.agent),
             Self::Invited { join } if join.kind == super::agent::Kind::Agent => Some(&join.name),
@@ -389,6 +418,7 @@ kinds! {
     LeaseIssued = "lease_issued",
     LeaseChanged = "lease_changed",
     Invoked = "invoked",
+    InvocationReported = "invocation_reported",
     SnapshotTaken = "snapshot_taken",
 }
 

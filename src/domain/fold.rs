@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::agent::AgentStatus;
 use super::approval::{Approval, ApprovalStatus};
 use super::cut::{Cut, Recorded};
-use super::event::{Activation, Body, Entry, Idempotency, Invocation, LeaseChange};
+use super::event::{Activation, Body, Entry, Idempotency, Invocation, LeaseChange, Report};
 use super::grant::{Grant, LiveToken, Status, Token};
 use super::id::{ApprovalId, GrantId};
+use super::invocation::{Named, OPEN_FOR, OpenCall};
 use super::lease::{Lease, LeaseStatus};
 use super::policy::Mode;
 use super::scope::Scope;
@@ -16,7 +17,7 @@ use super::time::{KEY_KEPT, Timestamp};
 use super::view::View;
 
 /// Raised when the same events fold to another state: a snapshot of another version is not loaded.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// An event that speaks of something the log does not know: the log is not ours, or is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -180,7 +181,8 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
             let trouble = trouble.clone();
             delta.leases.insert(*id, Lease { status: *status, kept, changed_at, trouble, ..known });
         }
-        Body::Invoked(invocation) => invoked(view, invocation, &mut delta).map_err(missing)?,
+        Body::Invoked(invocation) => invoked(view, entry, invocation, &mut delta).map_err(missing)?,
+        Body::InvocationReported(report) => reported(view, report, &mut delta).map_err(missing)?,
         Body::SnapshotTaken { seq, digest, version } => {
             delta.snapshot = Some(SnapshotMark { seq: *seq, digest: *digest, version: *version });
         }
@@ -206,15 +208,34 @@ fn issued(view: &View<'_>, grant: Grant, delta: &mut Delta) {
 }
 
 /// A call that was allowed is charged to its chain. What only an operator asked about was not made.
-fn invoked(view: &View<'_>, invocation: &Invocation, delta: &mut Delta) -> Result<(), String> {
+fn invoked(view: &View<'_>, entry: &Entry, invocation: &Invocation, delta: &mut Delta) -> Result<(), String> {
     let known = invocation.grant.filter(|id| view.grant(*id).is_some());
     let (Some(grant), Some(call)) = (known, &invocation.call) else { return Ok(()) };
     if !invocation.allowed || !invocation.proven {
         return Ok(());
     }
     view.exercise(grant, call, delta);
+    if let Some(id) = invocation.redeems {
+        let spent = view.call(&id).ok_or_else(|| format!("invocation {id}"))?.clone();
+        delta.calls.insert(id, OpenCall { redeemed: true, ..spent });
+    }
+    if invocation.charged.is_some() || invocation.ticket.is_some() {
+        let Invocation { id, args, charged, ticket, .. } = invocation.clone();
+        let (by, call, until) = (entry.actor.clone(), Named::of(call), entry.at.plus(OPEN_FOR));
+        let open = OpenCall { id, by, grant, call, args, charged, ticket, redeemed: false, outcome: None, until };
+        delta.calls.insert(id, open);
+    }
     let Some(charge) = &invocation.charged else { return Ok(()) };
     view.spend(grant, call, charge, delta).map_err(|argument| format!("an amount of argument {argument}"))
+}
+
+fn reported(view: &View<'_>, report: &Report, delta: &mut Delta) -> Result<(), String> {
+    let Some(call) = view.call(&report.id) else { return Ok(()) };
+    if let Some(charge) = call.charged.as_ref().filter(|_| report.refunded) {
+        view.give_back(call.grant, &call.call, charge, delta).map_err(|argument| format!("an amount of {argument}"))?;
+    }
+    delta.calls.insert(report.id, OpenCall { outcome: Some(report.outcome), ..call.clone() });
+    Ok(())
 }
 
 /// A call that was denied costs nothing, so that its key is free.

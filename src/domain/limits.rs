@@ -86,7 +86,7 @@ impl Limits {
 }
 
 /// What a call takes from every grant of its chain whose limits count calls. The rest of it stands in the call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charge {
     /// The numbers that some limit adds up, by argument, sorted.
     pub sums: Vec<(String, Decimal)>,

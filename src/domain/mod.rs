@@ -28,6 +28,7 @@ pub mod fold;
 pub mod freeze;
 pub mod grant;
 pub mod id;
+pub mod invocation;
 pub mod key;
 pub mod lease;
 pub mod limits;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::grant::Grant;
 use super::id::GrantId;
+use super::invocation::Named;
 use super::limits::Charge;
 use super::scope::{Call, Decimal};
 use super::state::{Delta, Tables};
@@ -20,8 +21,8 @@ pub const MOST_EXERCISED: usize = 64;
 pub struct Spent {
     calls: u64,
     sums: BTreeMap<String, Decimal>,
-    /// SHA-256 of each resource: a delta holds those that are new.
-    resources: BTreeSet<Digest>,
+    /// SHA-256 of each resource, and how many calls named it: a delta holds those that changed.
+    resources: BTreeMap<Digest, u64>,
 }
 
 /// The calls that were made under a grant.
@@ -34,11 +35,20 @@ pub struct Exercised {
 }
 
 impl Spent {
-    /// What a later delta says: totals stand for themselves, resources are added.
+    /// What a later delta says: totals stand for themselves.
     pub(super) fn take(&mut self, later: Self) {
         self.calls = later.calls;
         self.sums.extend(later.sums);
         self.resources.extend(later.resources);
+    }
+
+    /// The same, in a state: what no call names any more is not kept.
+    pub(super) fn settle(&mut self, later: Self) {
+        let gone: Vec<Digest> = later.resources.iter().filter(|(_, calls)| **calls == 0).map(|(one, _)| *one).collect();
+        self.take(later);
+        for one in gone {
+            self.resources.remove(&one);
+        }
     }
 }
 
@@ -72,14 +82,25 @@ impl<'a> View<'a> {
 
     /// Different resources in the calls that were charged to a grant.
     pub fn resources_spent(&self, grant: GrantId) -> usize {
-        // What a layer holds was new to all below it.
-        self.spent(grant).map(|spent| spent.resources.len()).sum()
+        let base = self.base.tables.spent.get(&grant).map(|spent| &spent.resources);
+        let changed: BTreeSet<&Digest> = self
+            .layers()
+            .filter_map(|layer| layer.spent.get(&grant))
+            .flat_map(|spent| spent.resources.keys())
+            .collect();
+        let before = changed.iter().filter(|one| base.is_some_and(|base| base.contains_key(**one))).count();
+        let now = changed.iter().filter(|one| self.named(grant, one) > 0).count();
+        base.map_or(0, BTreeMap::len) - before + now
     }
 
     /// Whether a call's resource was in an earlier call that was charged to a grant.
     pub(super) fn has_spent_on(&self, grant: GrantId, call: &Call) -> bool {
-        let resource = resource(call);
-        self.spent(grant).any(|spent| spent.resources.contains(&resource))
+        self.named(grant, &resource(&call.tool, &call.resource)) > 0
+    }
+
+    /// How many calls that were charged to a grant named a resource.
+    fn named(&self, grant: GrantId, resource: &Digest) -> u64 {
+        self.spent(grant).find_map(|spent| spent.resources.get(resource)).copied().unwrap_or(0)
     }
 
     fn spent(&self, grant: GrantId) -> impl Iterator<Item = &'a Spent> + use<'a> {
@@ -118,8 +139,34 @@ impl<'a> View<'a> {
                 let sum = amount.and_then(|(_, amount)| self.sum_spent(link.id, name).plus(amount));
                 spent.sums.insert(name.clone(), sum.ok_or_else(|| name.clone())?);
             }
-            if link.limits.max_distinct_resources.is_some() && !self.has_spent_on(link.id, call) {
-                spent.resources.insert(resource(call));
+            if link.limits.max_distinct_resources.is_some() {
+                let resource = resource(&call.tool, &call.resource);
+                spent.resources.insert(resource, self.named(link.id, &resource) + 1);
+            }
+            delta.spent.insert(link.id, spent);
+        }
+        Ok(())
+    }
+
+    /// Gives back what a call took that was never made; the argument whose amount does not add up, if one is.
+    pub(super) fn give_back(
+        &self,
+        grant: GrantId,
+        call: &Named,
+        charge: &Charge,
+        delta: &mut Delta,
+    ) -> Result<(), String> {
+        for link in self.counting(grant) {
+            let calls = self.calls_spent(link.id).saturating_sub(1);
+            let mut spent = Spent { calls, ..Spent::default() };
+            for (name, _) in &link.limits.max_sum {
+                let amount = charge.sums.iter().find(|(charged, _)| charged == name);
+                let sum = amount.and_then(|(_, amount)| self.sum_spent(link.id, name).minus(amount));
+                spent.sums.insert(name.clone(), sum.ok_or_else(|| name.clone())?);
+            }
+            if link.limits.max_distinct_resources.is_some() {
+                let resource = resource(&call.tool, &call.resource);
+                spent.resources.insert(resource, self.named(link.id, &resource).saturating_sub(1));
             }
             delta.spent.insert(link.id, spent);
         }
@@ -132,6 +179,6 @@ impl<'a> View<'a> {
 }
 
 /// A resource is one of its tool's: a path alone may be another tool's too.
-fn resource(call: &Call) -> Digest {
-    Digest::of(format!("{}:{}", call.tool, call.resource).as_bytes())
+fn resource(tool: &str, path: &str) -> Digest {
+    Digest::of(format!("{tool}:{path}").as_bytes())
 }

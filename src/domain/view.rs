@@ -10,7 +10,10 @@ use super::digest::Digest;
 use super::event::Origin;
 use super::freeze::Freeze;
 use super::grant::{Grant, GrantState, LiveToken, Status, Task};
-use super::id::{ApprovalId, CertificateId, FreezeId, GrantId, JoinId, LeaseId, RevocationId, TaskId, TokenId};
+use super::id::{
+    ApprovalId, CertificateId, FreezeId, GrantId, InvocationId, JoinId, LeaseId, RevocationId, TaskId, TokenId,
+};
+use super::invocation::OpenCall;
 use super::key::{self, Key, Phase, Purpose};
 use super::lease::{Backend, Lease};
 use super::name::Name;
@@ -95,6 +98,8 @@ impl<'a> View<'a> {
         backend: backends[Name] -> Backend;
         /// A leased secret, over or not.
         lease: leases[LeaseId] -> Lease;
+        /// A call of which more is to be known.
+        call: calls[InvocationId] -> OpenCall;
     }
 
     /// The log's beginning; none before the first event.

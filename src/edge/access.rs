@@ -127,6 +127,8 @@ pub const ACCESS: &[Row] = {
         row("/belay.v1.Leases/Issue", Active, Operators::No),
         row("/belay.v1.Leases/List", Active, With(Read)),
         to_peps(to_holders(row("/belay.v1.Decisions/Authorize", Active, With(Ask)))),
+        to_peps(to_holders(row("/belay.v1.Decisions/Stream", Active, Operators::No))),
+        to_peps(to_holders(row("/belay.v1.Decisions/Report", Active, Operators::No))),
         row("/belay.v1.Catalogs/Apply", No, With(ManageCatalog)),
         row("/belay.v1.Catalogs/Show", No, With(Read)),
         row("/belay.v1.Policies/Apply", No, With(ManagePolicy)),

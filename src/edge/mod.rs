@@ -7,6 +7,8 @@ mod backends;
 mod catalogs;
 mod certificates;
 mod convert;
+mod deciding;
+mod decisions;
 mod drain;
 pub mod fault;
 mod feed;

@@ -75,7 +75,7 @@ fn call(body: v1::ExplainRequest) -> Result<ExplainCall, Error> {
         return Err(Error::malformed("scope", &scopes.join(" "), "a call has the scopes and the time of its grant"));
     }
     let asked = v1::AuthorizeRequest { tool, action, resource, args, destination, ..v1::AuthorizeRequest::default() };
-    Ok(ExplainCall { grant: required(&grant, "grant")?, call: super::tokens::call(&asked)? })
+    Ok(ExplainCall { grant: required(&grant, "grant")?, call: super::decisions::call(&asked)? })
 }
 
 /// A request of an agent, or a delegation of a grant.

@@ -63,6 +63,10 @@ pub(super) fn of(body: &Body) -> String {
         Body::TokenIssued { token } => format!("{} under {} for {}", token.id, token.grant, token.audience),
         Body::Revoked(revocation) => revoked(revocation),
         Body::Invoked(invocation) => invoked(invocation),
+        Body::InvocationReported(report) => {
+            let detail = report.detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+            format!("{} is {}{detail}", report.id, report.outcome)
+        }
         Body::SnapshotTaken { seq, .. } => format!("of the state at {seq}"),
     }
 }

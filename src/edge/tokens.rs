@@ -1,10 +1,10 @@
-//! Tokens issued and checked, calls decided.
+//! Tokens issued and checked.
 
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::audience;
-use super::{Edge, metrics, open, weights};
+use super::{Edge, open, weights};
 use crate::attest::mtls;
 use crate::broker::{Asked, Presented, SignedToken, idempotency};
 use crate::domain::MAX_CERTIFICATE;
@@ -12,10 +12,8 @@ use crate::domain::decide::{Caller, IssueToken, Presenter};
 use crate::domain::error::Error;
 use crate::domain::exposure::Exposure;
 use crate::domain::name::Audience;
-use crate::domain::scope::{Args, Call};
 use crate::domain::time::Timestamp;
-use crate::measure::Stopwatch;
-use crate::wire::v1::{self, decisions_server::Decisions, tokens_server::Tokens};
+use crate::wire::v1::{self, tokens_server::Tokens};
 
 #[tonic::async_trait]
 impl Tokens for Edge {
@@ -51,38 +49,9 @@ impl Tokens for Edge {
     }
 }
 
-#[tonic::async_trait]
-impl Decisions for Edge {
-    async fn authorize(
-        &self,
-        request: Request<v1::AuthorizeRequest>,
-    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
-        let (asked, body) = open(request)?;
-        let call = call(&body)?;
-        let since = Stopwatch::start();
-        let presenter = self.asserted(&asked, &body.presenter)?;
-        let shown = Presented { token: &body.token, presenter };
-        let authorized = self.0.authorize(&asked, shown, call, &body.idempotency_key).await?;
-        metrics::decided(&authorized, since);
-        let verdict = authorized.verdict;
-        let reason = |reason: crate::domain::decide::Reason| v1::Reason {
-            code: reason.code.to_owned(),
-            message: reason.message,
-        };
-        Ok(Response::new(v1::AuthorizeResponse {
-            decision: verdict.decision().to_owned(),
-            id: authorized.id.to_string(),
-            reasons: verdict.reasons.into_iter().map(reason).collect(),
-            grant: verdict.grant.map_or_else(String::new, |grant| grant.to_string()),
-            possession: possession(authorized.proven),
-            policy: (verdict.decided.version > 0).then(|| weights::decided(&verdict.decided)),
-        }))
-    }
-}
-
 impl Edge {
     /// The certificate that an enforcement point says it saw; none if it says none.
-    fn asserted(&self, asked: &Asked, presenter: &[u8]) -> Result<Option<Presenter>, Error> {
+    pub(super) fn asserted(&self, asked: &Asked, presenter: &[u8]) -> Result<Option<Presenter>, Error> {
         if presenter.is_empty() {
             return Ok(None);
         }
@@ -98,18 +67,6 @@ impl Edge {
             mtls::present(presenter, &self.0.origin().trust_domain).map_err(|error| wrong(&error.message))?;
         Ok(Some(presenter))
     }
-}
-
-/// The call of a request; what is left out is not given.
-pub(super) fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
-    let mut call = Call::parse(&body.tool, &body.action, &body.resource)?;
-    if !body.args.is_empty() {
-        call = call.with_args(Args::parse(&body.args)?);
-    }
-    if !body.destination.is_empty() {
-        call = call.with_destination(&body.destination)?;
-    }
-    Ok(call)
 }
 
 impl Edge {
@@ -130,6 +87,6 @@ impl Edge {
     }
 }
 
-fn possession(proven: bool) -> String {
+pub(super) fn possession(proven: bool) -> String {
     if proven { "proven" } else { "unproven" }.to_owned()
 }

@@ -21,6 +21,7 @@ pub mod receipt;
 pub mod spiffe;
 #[cfg(feature = "broker")]
 pub mod status_list;
+pub mod ticket;
 #[cfg(test)]
 pub(crate) mod vectors;
 #[cfg(feature = "broker")]

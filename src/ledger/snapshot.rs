@@ -22,6 +22,7 @@ use crate::domain::fold::VERSION;
 use crate::domain::freeze::Freeze;
 use crate::domain::grant::{Grant, LiveToken, Task};
 use crate::domain::id::{GrantId, TaskId};
+use crate::domain::invocation::OpenCall;
 use crate::domain::key::Key;
 use crate::domain::lease::{Backend, Lease};
 use crate::domain::pep::Pep;
@@ -60,6 +61,7 @@ struct Snapshot {
     backends: Vec<Backend>,
     leases: Vec<Lease>,
     revocations: Vec<Recorded>,
+    calls: Vec<OpenCall>,
 }
 
 /// The bytes of a memory.
@@ -92,6 +94,7 @@ pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, StoreError> {
         backends: sorted(tables.backends.values(), |backend| backend.name.clone()),
         leases: sorted(tables.leases.values(), |lease| lease.id),
         revocations: sorted(tables.revocations.values(), |one| one.revocation.id),
+        calls: sorted(tables.calls.values(), |call| call.id),
     };
     postcard::to_stdvec(&snapshot).map_err(|error| StoreError::new("building a snapshot", error))
 }
@@ -133,6 +136,7 @@ fn decode(bytes: &[u8], reader: &dyn Reader, bodies: &dyn Bodies) -> Result<Memo
         backends: snapshot.backends.into_iter().map(|backend| (backend.name.clone(), backend)).collect(),
         leases: snapshot.leases.into_iter().map(|lease| (lease.id, lease)).collect(),
         revocations: snapshot.revocations.into_iter().map(|one| (one.revocation.id, one)).collect(),
+        calls: snapshot.calls.into_iter().map(|call| (call.id, call)).collect(),
     };
     let mut state = State::default();
     state.restore(delta, snapshot.head, snapshot.at);

@@ -12,6 +12,7 @@ use crate::domain::checkpoint::Checkpoint;
 use crate::domain::error::Error;
 use crate::domain::event::Origin;
 use crate::domain::grant::Token;
+use crate::domain::invocation::Ticket;
 use crate::domain::key::Key;
 use crate::domain::name::{Audience, TrustDomain};
 use crate::domain::prepared::Prepared;
@@ -93,14 +94,31 @@ impl KeyRing {
         recorded: Prepared<CutRecord>,
         signing_input: impl FnOnce(&CutRecord) -> String,
     ) -> Result<String, Error> {
+        let record = recorded.into_inner();
+        let what = format!("the receipt of `{}`", record.revocation.id);
+        self.jws(kid, signing_input(&record), &what)
+    }
+
+    /// Signs a recorded call ticket with the one key that its record names: a compact JWS.
+    ///
+    /// # Errors
+    /// There is no such key, or it is not for tokens.
+    pub fn sign_ticket(
+        &self,
+        recorded: Prepared<Ticket>,
+        signing_input: impl FnOnce(&Ticket) -> String,
+    ) -> Result<String, Error> {
+        let ticket = recorded.into_inner();
+        let what = format!("the ticket of `{}`", ticket.id);
+        self.jws(&ticket.kid, signing_input(&ticket), &what)
+    }
+
+    /// A compact JWS over this input.
+    fn jws(&self, kid: &str, mut input: String, what: &str) -> Result<String, Error> {
         let pair =
             self.tokens.get(kid).ok_or_else(|| internal("token_key", format!("token key `{kid}` is not here")))?;
-        let record = recorded.into_inner();
-        let mut input = signing_input(&record);
         let signature = pair.sign(&random(), input.as_bytes());
-        let id = record.revocation.id;
-        let signature =
-            signature.map_err(|_| internal("sign", format!("the receipt of `{id}` could not be signed")))?;
+        let signature = signature.map_err(|_| internal("sign", format!("{what} could not be signed")))?;
         input.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut input);
         Ok(input)

@@ -5,10 +5,11 @@
 
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
-use crate::domain::id::TokenId;
+use crate::domain::id::{InvocationId, TokenId};
 use crate::domain::name::Audience;
 use crate::domain::time::{SKEW, Timestamp};
 use crate::format::jwt::{self, Claims};
+use crate::format::ticket;
 
 /// The keys by which tokens are signed, and what else never changes of the broker.
 #[derive(Clone, Debug)]
@@ -64,6 +65,14 @@ impl Keys {
         let claims = token.verify(point)?;
         self.is_ours(&claims)?;
         Ok(claims)
+    }
+
+    /// The call that a ticket is for, if one of the keys signed it. Whether it is still good is the broker's to say.
+    ///
+    /// # Errors
+    /// `token_malformed`, `token_type`, `token_algorithm`, `key_unknown`, `signature`.
+    pub fn ticket(&self, ticket: &str) -> Result<InvocationId, Error> {
+        ticket::read(ticket, &self.keys)
     }
 
     /// Whether a key is known: once it is not, nothing that it signed is good, however often it was seen.

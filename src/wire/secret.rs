@@ -25,4 +25,10 @@ shown! {
     AddBackendRequest { name, kind, roles, replace }
     LeaseSecret { username }
     IssueLeaseResponse { lease }
+    IssueLeaseRequest { grant, backend, role, ttl_ms }
+    AuthorizeResponse { decision, id, reasons, grant, possession, call }
+    HttpRequest { method, host }
+    McpRequest { server, method }
+    DpopProof { method }
+    InvitedPep { pep, join_expires_at }
 }

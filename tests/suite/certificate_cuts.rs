@@ -213,7 +213,7 @@ async fn certificate(office: &Office, ana: &Caller, grant: GrantId) -> Issued {
 fn decided(office: &Office, der: &[u8]) -> String {
     let (_, presenter) = mtls::present(der, &office.broker.origin().trust_domain).unwrap();
     let call = Call::parse("db", "read", "orders").unwrap();
-    let authorized = at_once(office.broker.authorize(&asked(&Caller::Holder(presenter)), "", call, ""));
+    let authorized = at_once(office.broker.authorize(&asked(&Caller::Holder(presenter)), "", call));
     authorized.unwrap().verdict.reasons[0].code.to_owned()
 }
 

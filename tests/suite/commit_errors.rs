@@ -228,6 +228,8 @@ async fn dead_to_everybody(world: &World) {
         args: None,
         decided: Default::default(),
         charged: None,
+        ticket: None,
+        redeems: None,
     };
     let request = Request {
         command: RecordInvocation { invocation },

@@ -193,7 +193,7 @@ async fn r16_a_tool_outside_the_catalog_is_a_class_of_its_own_and_denied_in_prod
     // What was granted before is denied call by call.
     let call = Call::parse("shadow", "run", "a").unwrap();
     let now = world.ledger.now();
-    let attempt = belay::domain::decide::Attempt { call: &call, proven: true };
+    let attempt = belay::domain::decide::Attempt::of(&call, true);
     let verdict = world.ledger.view(|view| belay::domain::decide::judge_call(&view, now, &unknown.grant, attempt));
     assert_eq!((verdict.allowed, verdict.reasons[0].code), (false, "policy_denied"));
 }

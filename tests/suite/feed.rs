@@ -26,7 +26,7 @@ use crate::support::world::unseen;
 const ORDERS: &str = "https://orders.example";
 
 async fn verify(channel: &Channel, token: &str, presenter: &[u8]) -> Called<VerifyTokenResponse> {
-    let request = VerifyTokenRequest { token: token.to_owned(), presenter: presenter.to_vec() };
+    let request = VerifyTokenRequest { token: token.to_owned(), presenter: presenter.to_vec(), ..Default::default() };
     v1::tokens_client::TokensClient::new(channel.clone()).verify(request).await
 }
 

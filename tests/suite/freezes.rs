@@ -81,7 +81,7 @@ impl Shop {
     fn said(&self, token: TokenId, action: &str, resource: &str) -> (&'static str, String) {
         let call = Call::parse("db", action, resource).unwrap();
         let now = self.world.ledger.now();
-        let attempt = Attempt { call: &call, proven: true };
+        let attempt = Attempt::of(&call, true);
         let verdict = self.world.ledger.view(|view| judge(&view, now, Credential::Token(token), Some(attempt)));
         let reason = verdict.reasons.into_iter().next().unwrap();
         assert_eq!(verdict.allowed, reason.code == "in_scope");
@@ -224,7 +224,7 @@ async fn a_freeze_outlives_a_restart_and_needs_a_responder() {
     let world = World::open(directory.path(), hands).await;
     let call = Call::parse("db", "read", "a").unwrap();
     let now = world.ledger.now();
-    let attempt = Attempt { call: &call, proven: true };
+    let attempt = Attempt::of(&call, true);
     let verdict = world.ledger.view(|view| judge(&view, now, Credential::Token(token), Some(attempt)));
     assert_eq!(verdict.reasons[0].code, "frozen");
 }

@@ -91,7 +91,7 @@ async fn an_agent_that_was_halted_may_only_give_back() {
         refuse("a token", agent.issue(&kept).await.map(|answer| answer.map(|_| ())));
         let renew = v1::RenewGrantRequest { id: kept.clone(), ttl_ms: 0 };
         refuse("a renewal", grants.clone().renew(renew).await.map(|answer| answer.map(|_| ())));
-        let verify = v1::VerifyTokenRequest { token: token.clone(), presenter: Vec::new() };
+        let verify = v1::VerifyTokenRequest { token: token.clone(), presenter: Vec::new(), ..Default::default() };
         let verified = v1::tokens_client::TokensClient::new(agent.0.clone()).verify(verify).await;
         refuse("a question", verified.map(|answer| answer.map(|_| ())));
         let (_, csr) = identity::request(None).unwrap();

@@ -65,7 +65,7 @@ impl Teller {
     }
 
     fn asks(&self, caller: &Caller, call: Call) -> Authorized {
-        at_once(self.office.broker.authorize(&asked(caller), &self.token, call, "")).unwrap()
+        at_once(self.office.broker.authorize(&asked(caller), &self.token, call)).unwrap()
     }
 
     /// The decision and the code of a call with these arguments.
@@ -268,9 +268,11 @@ async fn a_call_is_judged_for_a_grant_as_it_is_for_its_token() {
     let now = teller.office.world.ledger.now();
     for (action, args) in [("pay", "{}"), ("close", "{}"), ("open", "{}")] {
         let (call, told) = (call(action, args), teller.says(action, args));
-        let dry = teller.office.world.ledger.view(|view| {
-            judge_call(&view, now, view.grant(teller.grant.id).unwrap(), Attempt { call: &call, proven: true })
-        });
+        let dry = teller
+            .office
+            .world
+            .ledger
+            .view(|view| judge_call(&view, now, view.grant(teller.grant.id).unwrap(), Attempt::of(&call, true)));
         assert_eq!((dry.decision(), dry.reasons[0].code), told);
     }
 }

@@ -85,6 +85,8 @@ fn invocation(number: u8) -> Request<RecordInvocation> {
         args: None,
         decided: Default::default(),
         charged: None,
+        ticket: None,
+        redeems: None,
     };
     let command = RecordInvocation { invocation };
     let request_id = "filler".to_owned();

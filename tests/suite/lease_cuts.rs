@@ -60,7 +60,7 @@ impl Desk {
     }
 
     fn wish(&self, grant: GrantId) -> IssueLease {
-        IssueLease { grant, backend: "orders".parse().unwrap(), role: READER.parse().unwrap(), ttl: None }
+        IssueLease { grant, backend: "orders".parse().unwrap(), role: READER.parse().unwrap(), ttl: None, ticket: None }
     }
 
     /// Recorded, and its maker has not begun.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use belay::broker::Authorized;
+use belay::broker::{Authorized, Wanted};
 use belay::domain::decide::{Caller, Delegate, RequestGrant, Revoke};
 use belay::domain::error::Error;
 use belay::domain::event::Body;
@@ -58,7 +58,7 @@ impl Office {
         let call = Call::parse("bank", "pay", to).unwrap().with_args(Args::parse(args).unwrap());
         tokio::time::timeout(
             std::time::Duration::from_secs(20),
-            self.broker.authorize(&asked(caller), token, call, key),
+            self.broker.authorize(&asked(caller), token, Wanted { key, ..Wanted::from(call) }),
         )
         .await
         .unwrap()

@@ -271,7 +271,7 @@ fn messages_with_secrets_do_not_show_them() {
     let secret = || "hunter2".to_owned();
     let token = v1::Token { id: "tok_1".into(), token: secret(), expires_at: "soon".into(), exposure: None };
     let lease = v1::LeaseSecret { username: "belay_1".into(), password: secret(), url: secret() };
-    let shown: [&dyn Debug; 10] = [
+    let shown: [&dyn Debug; 17] = [
         &v1::EnrollRequest { join_token: secret(), csr: vec![1], ..Default::default() },
         &v1::InvitedAgent { join_token: secret(), join_expires_at: "soon".into(), ..Default::default() },
         &v1::InvitedOperator { join_token: secret(), join_expires_at: "soon".into(), ..Default::default() },
@@ -280,8 +280,15 @@ fn messages_with_secrets_do_not_show_them() {
         &v1::AddBackendRequest { name: "orders".into(), url: secret(), ..Default::default() },
         &lease,
         &v1::IssueLeaseResponse { secret: Some(lease.clone()), ..Default::default() },
-        &v1::VerifyTokenRequest { token: secret(), presenter: Vec::new() },
+        &v1::VerifyTokenRequest { token: secret(), presenter: Vec::new(), ..Default::default() },
         &v1::AuthorizeRequest { token: secret(), tool: "db".into(), ..Default::default() },
+        &v1::AuthorizeRequest { redeem: secret(), args: secret(), ..Default::default() },
+        &v1::AuthorizeResponse { ticket: secret(), ..Default::default() },
+        &v1::IssueLeaseRequest { ticket: secret(), ..Default::default() },
+        &v1::HttpRequest { path: secret(), body: b"hunter2".to_vec(), ..Default::default() },
+        &v1::McpRequest { params: secret(), ..Default::default() },
+        &v1::DpopProof { proof: secret(), url: secret(), ..Default::default() },
+        &v1::InvitedPep { join_token: secret(), ..Default::default() },
     ];
     for message in shown {
         let shown = format!("{message:?} {message:#?}");

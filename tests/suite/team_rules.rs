@@ -32,7 +32,7 @@ async fn a_rule_about_a_team_is_not_dodged_by_handing_on() {
     let call = Call::parse("db", "read", "orders/a").unwrap();
     let now = panel.world.ledger.now();
     let allowed = |grant| {
-        let attempt = Attempt { call: &call, proven: true };
+        let attempt = Attempt::of(&call, true);
         panel.world.ledger.view(|view| judge_call(&view, now, view.grant(grant).unwrap(), attempt).allowed)
     };
     assert!(allowed(held) && !allowed(handed));

@@ -58,6 +58,25 @@ impl Catalog {
         (met.map(|known| known.risk).max().unwrap_or(Risk::Admin), true)
     }
 
+    /// Whether a call is known to change what cannot be changed back, or who may do what.
+    pub fn is_grave(&self, call: &Call) -> bool {
+        let Some(action) = Action::parse(&call.action) else { return true };
+        matches!(self.risk(&call.tool, &action), (risk, true) if risk >= Risk::Destructive)
+    }
+
+    /// The digest that the input schema of an action has to have, if the catalog pins it: by its own name, else by a
+    /// pattern that covers it.
+    pub fn schema_digest(&self, tool: &str, action: &str) -> Option<&str> {
+        let (tool, action) = (self.tool(tool)?, Action::parse(action)?);
+        let mut known = tool.actions.iter().filter(|known| known.name.covers(&action));
+        let pinned = tool
+            .actions
+            .iter()
+            .find(|known| known.name == action)
+            .or_else(|| known.find(|known| known.schema_digest.is_some()));
+        pinned?.schema_digest.as_deref()
+    }
+
     /// Whether a call of this tool may go there. A tool without destinations, or one that is not in the catalog, is
     /// not bound to any; of the others, a call that does not say where it goes, or not clearly, goes nowhere.
     pub fn destination_allowed(&self, tool: &str, destination: Option<&str>) -> bool {

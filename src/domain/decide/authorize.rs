@@ -1,4 +1,5 @@
-//! Decided calls in the turn: those that limits count are decided there, the others only recorded.
+//! Decided calls in the turn: what limits count and what has to be in the log first is decided there, the others are only
+//! recorded.
 
 use super::invoke::{Attempt, Verdict, judge};
 use super::{Caller, Context, Decide, Decision, unknown_caller};
@@ -6,7 +7,10 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Invocation};
 use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
+use crate::domain::invocation::{Named, TICKET_LIFE, Ticket, TicketGiven};
+use crate::domain::key::Purpose;
 use crate::domain::policy::Decided;
+use crate::domain::prepared::Prepared;
 use crate::domain::scope::Call;
 
 /// Records a call that was decided from memory.
@@ -16,8 +20,9 @@ pub struct RecordInvocation {
     pub invocation: Invocation,
 }
 
-/// Decides a call of a chain whose limits count calls, and charges it: two calls that would each pass alone do not both
-/// pass where there is room for one. Who asks has proved to hold the credential, or is an enforcement point and says who did.
+/// Decides a call of which the log has to know before anybody hears of it, and charges it where limits count: two calls
+/// that would each pass alone do not both pass where there is room for one. Who asks has proved to hold the credential, or
+/// is an enforcement point and says who did.
 #[derive(Debug)]
 pub struct Authorize {
     /// The id that the call has if it is a new one.
@@ -26,15 +31,25 @@ pub struct Authorize {
     pub credential: Credential,
     /// The call, with its arguments.
     pub call: Call,
+    /// Whether a ticket is wanted.
+    pub ticket: bool,
+    /// The call whose ticket is spent.
+    pub redeems: Option<InvocationId>,
+    /// Whether a secret is handed out if it is allowed.
+    pub hands_out: bool,
+    /// `sha256:…` of the input schema that the tool shows now, where that is known.
+    pub schema: Option<String>,
 }
 
 /// A call that was decided in the turn.
 #[derive(Debug)]
 pub struct Judged {
-    /// Its id: of a retry, that of the call that was charged.
+    /// Its id: of a retry, that of the call that was made first.
     pub id: InvocationId,
     /// Allow or deny, and why.
     pub verdict: Verdict,
+    /// Its ticket, to be signed.
+    pub ticket: Option<Prepared<Ticket>>,
 }
 
 impl Decide for RecordInvocation {
@@ -59,25 +74,58 @@ impl Decide for Authorize {
         {
             return Err(unknown_caller("enforcement point", &presenter.name));
         }
-        let attempt = Attempt { call: &self.call, proven: true };
-        let made = ctx.replayed::<Self>()?.and_then(|made| made.invocation.clone());
-        let (id, verdict) = match made {
+        match ctx.replayed::<Self>()?.and_then(|made| made.invocation.clone()) {
             Some(made) => self.again(ctx, made),
-            None => (self.id, judge(&ctx.view, ctx.now, self.credential, Some(attempt))),
-        };
-        let events = match id == self.id {
-            true => vec![Body::Invoked(verdict.record(id, Some(self.credential), attempt))],
-            // It is in the log, and was charged.
-            false => Vec::new(),
-        };
-        Ok(Decision::new(events, Judged { id, verdict }))
+            None => self.anew(ctx),
+        }
     }
 }
 
 impl Authorize {
-    /// The same verdict as the first time, for as long as the chain lives.
-    fn again(&self, ctx: &Context<'_>, (id, decided): (InvocationId, Decided)) -> (InvocationId, Verdict) {
+    fn attempt(&self) -> Attempt<'_> {
+        let (redeems, hands_out, schema) = (self.redeems, self.hands_out, self.schema.as_deref());
+        Attempt { redeems, hands_out, schema, ..Attempt::of(&self.call, true) }
+    }
+
+    fn anew(&self, ctx: &Context<'_>) -> Result<Decision<Judged>, Error> {
+        let verdict = judge(&ctx.view, ctx.now, self.credential, Some(self.attempt()));
+        let mut record = verdict.record(self.id, Some(self.credential), self.attempt());
+        let ticket = if self.ticket && verdict.allowed { Some(self.ticket(ctx, &verdict)?) } else { None };
+        record.ticket = ticket.as_ref().map(|one| TicketGiven { kid: one.kid.clone(), expires_at: one.expires_at });
+        let judged = Judged { id: self.id, verdict, ticket: ticket.map(Prepared::recorded) };
+        Ok(Decision::new(vec![Body::Invoked(record)], judged))
+    }
+
+    /// The same verdict as the first time, for as long as the chain lives, and its ticket while that can be spent. It is
+    /// in the log, and was charged.
+    fn again(&self, ctx: &Context<'_>, (id, decided): (InvocationId, Decided)) -> Result<Decision<Judged>, Error> {
         let verdict = judge(&ctx.view, ctx.now, self.credential, None);
-        if verdict.allowed { (id, Verdict { decided, ..verdict }) } else { (self.id, verdict) }
+        if !verdict.allowed {
+            let record = verdict.record(self.id, Some(self.credential), self.attempt());
+            return Ok(Decision::new(vec![Body::Invoked(record)], Judged { id: self.id, verdict, ticket: None }));
+        }
+        let issuer = &ctx.origin()?.issuer;
+        let open = ctx.view.call(&id).zip(verdict.grant.and_then(|grant| ctx.view.grant(grant)));
+        let ticket = open.and_then(|(open, grant)| open.ticket(grant, issuer, ctx.now)).filter(|_| self.ticket);
+        let judged = Judged { id, verdict: Verdict { decided, ..verdict }, ticket: ticket.map(Prepared::recorded) };
+        Ok(Decision::new(Vec::new(), judged))
+    }
+
+    /// No ticket outlives the credential, nor its grant.
+    fn ticket(&self, ctx: &Context<'_>, verdict: &Verdict) -> Result<Ticket, Error> {
+        let grant = verdict.grant.and_then(|grant| ctx.view.grant(grant));
+        let grant = grant.ok_or_else(|| Error::new(Code::Internal, "no_grant", "a call was allowed under no grant"))?;
+        let ends = [Some(grant.expires_at), ctx.view.credential_end(self.credential)];
+        let expires_at = ends.into_iter().flatten().fold(ctx.now.plus(TICKET_LIFE), std::cmp::min);
+        Ok(Ticket {
+            id: self.id,
+            kid: ctx.signer(Purpose::Token)?.kid.clone(),
+            issuer: ctx.origin()?.issuer.clone(),
+            expires_at,
+            grant: grant.id,
+            agent: grant.agent.clone(),
+            call: Named::of(&self.call),
+            args: self.call.args.digest(),
+        })
     }
 }

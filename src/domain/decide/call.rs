@@ -47,10 +47,14 @@ fn asked(
     attempt: Attempt<'_>,
     verdict: &mut Verdict,
 ) -> Result<(), Reason> {
-    let Attempt { call, proven } = attempt;
+    let Attempt { call, proven, .. } = attempt;
     if !grant.scopes.allow(call) {
         return Err(Reason { code: "out_of_scope", message: grant.scopes.why_not(call) });
     }
+    if let Some(shown) = attempt.schema {
+        is_pinned(view, call, shown)?;
+    }
+    ticketed(view, now, grant, attempt)?;
     if let Some(freeze) = view.frozen(call) {
         let message = format!("freeze `{}` stops it: {}", freeze.id, freeze.reason);
         return Err(Reason { code: "frozen", message });
@@ -74,8 +78,51 @@ fn asked(
             return Err(Reason { code: "policy_denied", message });
         }
     }
-    verdict.charge = charge(view, grant, call)?;
+    // What a ticket was given for is in the log, and was charged.
+    verdict.charge = if attempt.redeems.is_some() { None } else { charge(view, grant, call)? };
+    verdict.grave =
+        verdict.charge.is_some() || attempt.redeems.is_some() || grant.approvals > 0 || view.catalog().is_grave(call);
     Ok(())
+}
+
+/// Holds if the tool still shows the input schema that the catalog pins, where it pins one.
+fn is_pinned(view: &View<'_>, call: &Call, shown: &str) -> Result<(), Reason> {
+    match view.catalog().schema_digest(&call.tool, &call.action) {
+        Some(pinned) if pinned != shown => {
+            let message = format!(
+                "the input schema of `{}:{}` is not the one that the catalog pins: the tool has changed, and an operator \
+                 has to look at it",
+                call.tool, call.action
+            );
+            Err(Reason { code: "schema_changed", message })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Holds if the ticket that comes with the call is good for it, or none is asked for.
+fn ticketed(view: &View<'_>, now: Timestamp, grant: &Grant, attempt: Attempt<'_>) -> Result<(), Reason> {
+    let call = attempt.call;
+    let Some(id) = attempt.redeems else {
+        let asked = attempt.hands_out && view.catalog().tool(&call.tool).is_some_and(|tool| tool.ticket);
+        let message = || {
+            format!(
+                "tool `{}` hands out nothing without a call ticket: have `{call}` authorized with a ticket first",
+                call.tool
+            )
+        };
+        return if asked { Err(Reason { code: "ticket_required", message: message() }) } else { Ok(()) };
+    };
+    let why_not = match view.call(&id) {
+        Some(open) => open.why_not(grant.id, call, now),
+        None => Some(("ticket_unknown", "no ticket of this id is open here")),
+    };
+    match why_not {
+        Some((code, why)) => {
+            Err(Reason { code, message: format!("ticket `{id}`: {why}; have the call authorized once more") })
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the policies say.
@@ -173,6 +220,7 @@ impl Verdict {
             agent: Some(grant.agent.clone()),
             decided: Decided::default(),
             charge: None,
+            grave: false,
         }
     }
 }

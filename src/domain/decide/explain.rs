@@ -116,7 +116,7 @@ impl Decide for ExplainCall {
         ctx.operator(Right::Ask)?;
         let unknown = || Error::not_found("grant", self.grant).on("grant");
         let grant = ctx.view.grant(self.grant).ok_or_else(unknown)?;
-        let verdict = judge_call(&ctx.view, ctx.now, grant, Attempt { call: &self.call, proven: true });
+        let verdict = judge_call(&ctx.view, ctx.now, grant, Attempt::of(&self.call, true));
         let ruled = match (verdict.allowed, verdict.needs) {
             (true, _) => Ruled::Allow,
             (false, 0) => Ruled::Deny,

@@ -2,7 +2,6 @@
 
 use super::call::{judge_call, live};
 use crate::domain::certificate::Certificate;
-use crate::domain::digest::Digest;
 use crate::domain::event::Invocation;
 use crate::domain::grant::Credential;
 use crate::domain::id::{GrantId, InvocationId};
@@ -20,6 +19,19 @@ pub struct Attempt<'a> {
     pub call: &'a Call,
     /// Whether who asks proved to hold the credential.
     pub proven: bool,
+    /// The call whose ticket is spent with it.
+    pub redeems: Option<InvocationId>,
+    /// Whether a secret is handed out if it is allowed: some tools ask for a ticket then.
+    pub hands_out: bool,
+    /// `sha256:…` of the input schema that the tool shows now, where that is known.
+    pub schema: Option<&'a str>,
+}
+
+impl<'a> Attempt<'a> {
+    /// A call by whoever proved to hold the credential, or did not.
+    pub fn of(call: &'a Call, proven: bool) -> Self {
+        Self { call, proven, redeems: None, hands_out: false, schema: None }
+    }
 }
 
 /// Allow, deny, or not without more humans; and why.
@@ -41,6 +53,9 @@ pub struct Verdict {
     pub decided: Decided,
     /// What an allowed call takes from the limits of its chain; none if they count no calls.
     pub charge: Option<Charge>,
+    /// Whether it has to be in the log before anybody hears of it: limits count it, humans had to approve its grant, or
+    /// it cannot be undone.
+    pub grave: bool,
 }
 
 /// A stable word, and a line that says the same to a reader.
@@ -57,7 +72,17 @@ impl Verdict {
     pub fn deny(code: &'static str, message: impl Into<String>) -> Self {
         let reasons = vec![Reason { code, message: message.into() }];
         let decided = Decided::default();
-        Self { allowed: false, needs: 0, reasons, grant: None, tree: None, agent: None, decided, charge: None }
+        Self {
+            allowed: false,
+            needs: 0,
+            reasons,
+            grant: None,
+            tree: None,
+            agent: None,
+            decided,
+            charge: None,
+            grave: false,
+        }
     }
 
     /// `allow`, `step_up` or `deny`. Only the first allows anything.
@@ -80,12 +105,14 @@ impl Verdict {
             tree: self.tree,
             agent: self.agent.clone(),
             call: Some(Call { tool, action, resource, args: Args::default(), destination: destination.clone() }),
-            args: (!args.is_empty()).then(|| Digest::of(args.canonical().as_bytes())),
+            args: args.digest(),
             decided: self.decided.clone(),
             allowed: self.allowed,
             reasons: self.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
             proven: attempt.proven,
             charged: self.charge.clone().filter(|_| self.allowed && attempt.proven),
+            ticket: None,
+            redeems: attempt.redeems.filter(|_| self.allowed && attempt.proven),
         }
     }
 }
@@ -119,6 +146,13 @@ pub fn judge(view: &View<'_>, now: Timestamp, credential: Credential, attempt: O
         };
     };
     Verdict::under(grant, Reason { code, message })
+}
+
+impl View<'_> {
+    /// When a credential ends, as far as it is known.
+    pub(super) fn credential_end(&self, credential: Credential) -> Option<Timestamp> {
+        known(self, credential).map(|known| known.expires_at)
+    }
 }
 
 /// What memory knows of a credential.

@@ -26,6 +26,8 @@ pub struct IssueLease {
     pub role: Name,
     /// For how long at most; the grant's own time if nothing is said.
     pub ttl: Option<Span>,
+    /// The call whose ticket is spent: where the catalog asks for one.
+    pub ticket: Option<InvocationId>,
 }
 
 /// The secret was made and is about to be handed out. By the broker itself.
@@ -125,7 +127,7 @@ impl IssueLease {
     /// The call that it is, if the grant allows it. A retry was charged already.
     fn charge(&self, ctx: &mut Context<'_>, grant: &Grant, charged: bool) -> Result<Option<Body>, Error> {
         let call = call(&self.backend, &self.role)?;
-        let attempt = Attempt { call: &call, proven: true };
+        let attempt = Attempt { redeems: self.ticket, hands_out: true, ..Attempt::of(&call, true) };
         let verdict = judge_call(&ctx.view, ctx.now, grant, attempt);
         match verdict.reasons.first() {
             _ if verdict.allowed && charged => Ok(None),

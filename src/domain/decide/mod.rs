@@ -24,6 +24,7 @@ mod operator;
 mod pend;
 mod pep;
 mod place;
+mod report;
 mod revoke;
 mod settle;
 mod survey;
@@ -50,6 +51,7 @@ pub use lease::{GiveUpLease, IssueLease, KeepLease, ReportLease, Wanted, wanted}
 pub use ledger::{Begin, MarkSnapshot};
 pub use operator::{AddOperator, RemoveOperator};
 pub use pep::{RegisterPep, RetirePep};
+pub use report::{ReportOutcome, Reported};
 pub use revoke::{Revoke, Revoked};
 pub use settle::Settle;
 pub use survey::{Belongs, Extent, Survey};

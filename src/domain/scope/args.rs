@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::value::Value;
+use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 
 const LONGEST: usize = 64 * 1024;
@@ -46,6 +47,11 @@ impl Args {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// SHA-256 of their one text; none if there are none. They may hold secrets, so this is what is kept of them.
+    pub fn digest(&self) -> Option<Digest> {
+        (!self.is_empty()).then(|| Digest::of(self.canonical().as_bytes()))
     }
 
     /// The one text of these arguments, for digests: JSON without white space, members sorted by their bytes,

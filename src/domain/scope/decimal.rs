@@ -90,6 +90,38 @@ impl Decimal {
         (exponent <= FARTHEST && digits.len() <= DIGITS).then_some(Self { negative: false, digits, exponent })
     }
 
+    /// What is left, exactly; none if that would be below 0, or either is.
+    pub fn minus(&self, other: &Self) -> Option<Self> {
+        if self.negative || other.negative || self < other {
+            return None;
+        }
+        if other.digits.is_empty() {
+            return Some(self.clone());
+        }
+        let lowest = self.lowest().min(other.lowest());
+        let places = usize::try_from(self.exponent - lowest + 1).ok()?;
+        // One digit for each place, from the lowest on, and what is borrowed from the next.
+        let digits_of = |number: &Self| {
+            let from = usize::try_from(number.lowest() - lowest).ok()?;
+            let mut digits = vec![0u8; from];
+            digits.extend(number.digits.bytes().rev().map(|digit| digit - b'0'));
+            digits.resize(places, 0);
+            Some(digits)
+        };
+        let (mut left, taken) = (digits_of(self)?, digits_of(other)?);
+        let mut borrowed = 0;
+        for (digit, taken) in left.iter_mut().zip(taken) {
+            let taken = taken + borrowed;
+            borrowed = u8::from(*digit < taken);
+            *digit = *digit + 10 * borrowed - taken;
+        }
+        let digits: String = left.iter().rev().map(|digit| char::from(b'0' + digit)).collect();
+        let Some(first) = digits.find(|digit| digit != '0') else { return Some(Self::zero()) };
+        let exponent = self.exponent - i64::try_from(first).ok()?;
+        let digits = digits.trim_matches('0').to_owned();
+        (digits.len() <= DIGITS).then_some(Self { negative: false, digits, exponent })
+    }
+
     /// The power of ten of the last digit.
     fn lowest(&self) -> i64 {
         self.exponent + 1 - i64::try_from(self.digits.len()).unwrap_or(i64::MAX)
@@ -180,6 +212,21 @@ mod tests {
         for (one, two) in same {
             assert_eq!(decimal(one), decimal(two), "{one} {two}");
             assert_eq!(decimal(one).to_string(), one);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_added_can_be_taken_away_again(
+            one in (0u64..=u64::MAX, 0u8..9), two in (0u64..=u64::MAX, 0u8..9)
+        ) {
+            let [one, two] = [one, two].map(|(digits, places)| decimal(&format!("{digits}e-{places}")));
+            let sum = one.plus(&two).unwrap();
+            proptest::prop_assert_eq!(sum.minus(&two).unwrap(), one.clone());
+            proptest::prop_assert_eq!(sum.minus(&one).unwrap(), two.clone());
+            proptest::prop_assert_eq!(sum.minus(&sum).unwrap(), Decimal::zero());
+            proptest::prop_assert_eq!(one.minus(&two).is_some(), one >= two);
+            proptest::prop_assert!(decimal("-1").minus(&one).is_none());
         }
     }
 

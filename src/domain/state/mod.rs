@@ -17,7 +17,9 @@ use super::certificate::Certificate;
 use super::cut::Target;
 use super::digest::Digest;
 use super::grant::{Grant, LiveToken};
-use super::id::{ApprovalId, CertificateId, FreezeId, GrantId, JoinId, LeaseId, RevocationId, TaskId, TokenId};
+use super::id::{
+    ApprovalId, CertificateId, FreezeId, GrantId, InvocationId, JoinId, LeaseId, RevocationId, TaskId, TokenId,
+};
 use super::lease::{Lease, LeaseStatus};
 use super::name::Name;
 use super::radius::Reach;
@@ -59,6 +61,7 @@ enum Due {
     Freeze(FreezeId),
     Lease(LeaseId),
     Revocation(RevocationId),
+    Call(InvocationId),
 }
 
 impl State {
@@ -113,12 +116,13 @@ impl State {
             leases,
             revocations,
             spent,
+            calls,
             exercised,
         } = &self.tables;
         let people = keys.len() + agents.len() + operators.len() + joins.len() + certificates.len();
         let asked = approvals.len() + granted.values().map(BTreeSet::len).sum::<usize>();
         let work = asked + tasks.len() + grants.len() + self.tree.len() + tokens.len() + remembered.len() + cuts.len();
-        let used = spent.len() + exercised.len();
+        let used = spent.len() + calls.len() + exercised.len();
         let cut = peps.len() + freezes.len() + backends.len() + leases.len() + revocations.len();
         (people + work + used + cut) as u64
     }
@@ -152,6 +156,7 @@ impl State {
             leases,
             revocations,
             spent,
+            calls,
             exercised,
         } = delta;
         self.tables.origin = origin.or(self.tables.origin.take());
@@ -192,6 +197,8 @@ impl State {
         self.tables.backends.extend(backends);
         self.put_leases(leases);
         self.put_used(spent, exercised);
+        self.schedule(calls.values().map(|call| (call.until, Due::Call(call.id))));
+        self.tables.calls.extend(calls);
     }
 
     /// The state of a snapshot: a fresh one that takes everything in at once.
@@ -249,7 +256,7 @@ impl State {
     /// What was done under a grant is kept for as long as the grant. A call may be recorded when its grant is gone.
     fn put_used(&mut self, spent: HashMap<GrantId, Spent>, exercised: HashMap<GrantId, Exercised>) {
         for (grant, spent) in spent.into_iter().filter(|(grant, _)| self.tree.get(*grant).is_some()) {
-            self.tables.spent.entry(grant).or_default().take(spent);
+            self.tables.spent.entry(grant).or_default().settle(spent);
         }
         for (grant, exercised) in exercised.into_iter().filter(|(grant, _)| self.tree.get(*grant).is_some()) {
             self.tables.exercised.entry(grant).or_default().take(exercised);
@@ -333,6 +340,7 @@ impl State {
             }
             Due::Freeze(id) => drop(tables.freezes.remove(id)),
             Due::Revocation(id) => drop(tables.revocations.remove(id)),
+            Due::Call(id) => drop(tables.calls.remove(id)),
             Due::Lease(id) => {
                 if let Some(lease) = tables.leases.remove(id) {
                     unlink(&mut self.leases_of, &lease.grant, *id);

@@ -17,6 +17,7 @@ use crate::domain::grant::{Grant, LiveToken, Task};
 use crate::domain::id::{
     ApprovalId, CertificateId, FreezeId, GrantId, InvocationId, JoinId, LeaseId, RevocationId, TaskId, TokenId,
 };
+use crate::domain::invocation::OpenCall;
 use crate::domain::key::Key;
 use crate::domain::lease::{Backend, Lease};
 use crate::domain::name::Name;
@@ -76,6 +77,8 @@ pub struct Tables {
     pub revocations: HashMap<RevocationId, Recorded>,
     /// What calls have taken from the limits of grants: a delta holds new totals, and adds resources.
     pub spent: HashMap<GrantId, Spent>,
+    /// Calls of which more is to be known: charged ones, and those with a ticket.
+    pub calls: HashMap<InvocationId, OpenCall>,
     /// What was done under grants: a delta adds to it.
     pub exercised: HashMap<GrantId, Exercised>,
 }
@@ -156,6 +159,7 @@ impl Delta {
         for (grant, spent) in later.spent {
             self.spent.entry(grant).or_default().take(spent);
         }
+        self.calls.extend(later.calls);
         for (grant, exercised) in later.exercised {
             self.exercised.entry(grant).or_default().take(exercised);
         }

@@ -12,6 +12,7 @@ pub(crate) mod sample;
 mod status;
 
 pub use claims::Claims;
+pub(crate) use parse::parse_as;
 pub use parse::{Unverified, parse};
 
 use base64::Engine as _;

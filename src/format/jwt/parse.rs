@@ -26,14 +26,19 @@ pub struct Unverified {
 /// # Errors
 /// `token_malformed`, `token_type`, `token_algorithm`.
 pub fn parse(text: &str) -> Result<Unverified, Error> {
+    parse_as(text, &TYPES, "present an access token")
+}
+
+/// The same for a JWS of the broker's that is no access token: of one of these types alone.
+pub(crate) fn parse_as(text: &str, types: &[&str], remedy: &str) -> Result<Unverified, Error> {
     if text.len() > LONGEST {
         return Err(malformed("it has more than 48 KiB"));
     }
     let (signing_input, signature) = text.rsplit_once('.').ok_or_else(|| malformed("it has not three parts"))?;
     let (header, payload) = signing_input.split_once('.').ok_or_else(|| malformed("it has not three parts"))?;
     let header = object(header, "its header")?;
-    if !TYPES.iter().any(|known| header["typ"] == *known) {
-        return Err(Error::denied("token_type", "the token's `typ` is not `at+jwt`; present an access token"));
+    if !types.iter().any(|known| header["typ"] == *known) {
+        return Err(Error::denied("token_type", format!("the token's `typ` is not `{}`; {remedy}", types[0])));
     }
     if header["alg"] != ALGORITHM {
         return Err(Error::denied(
@@ -57,6 +62,12 @@ impl Unverified {
     /// Header and claims as written, to be shown; nothing in them is proven.
     pub fn inspect(&self) -> Value {
         json!({ "header": self.header, "claims": self.claims })
+    }
+
+    /// All that was signed, if the holder of `public_point` signed exactly this text.
+    pub(crate) fn proven(self, public_point: &[u8]) -> Result<Value, Error> {
+        check(public_point, &self.signing_input, &self.signature)?;
+        Ok(self.claims)
     }
 
     /// The claims, if the holder of `public_point` (uncompressed P-256, 65 bytes) signed exactly this text.

@@ -8,12 +8,12 @@ use crate::domain::agent::{Agent, Join, Operator};
 use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
-use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Origin, Revocation};
+use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Origin, Revocation};
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
 use crate::domain::key::Key;
-use crate::domain::limits::{Charge, Limits};
+use crate::domain::limits::Limits;
 use crate::domain::policy::{Decided, Mode};
-use crate::domain::scope::{Call, Decimal, Scopes};
+use crate::domain::scope::Scopes;
 use crate::domain::status::StatusPlace;
 use crate::domain::time::{Span, Timestamp};
 
@@ -102,6 +102,7 @@ impl TryFrom<Kind> for Body {
             },
             Kind::LeaseIssued(body) => Self::LeaseIssued { lease: body.try_into()? },
             Kind::LeaseChanged(body) => Self::LeaseChanged(body.try_into()?),
+            Kind::InvocationReported(body) => Self::InvocationReported(body.try_into()?),
             Kind::GrantIssued(grant) => Self::GrantIssued { grant: grant.try_into()? },
             Kind::GrantActivated(body) => Self::GrantActivated(body.try_into()?),
             Kind::ApprovalRequested(body) => Self::ApprovalRequested { approval: body.try_into()? },
@@ -337,43 +338,6 @@ impl TryFrom<pb::Revocation> for Revocation {
     }
 }
 
-impl TryFrom<pb::Invocation> for Invocation {
-    type Error = DecodeError;
-    fn try_from(body: pb::Invocation) -> Decoded<Self> {
-        Ok(Self {
-            id: text("invoked.id", &body.id)?,
-            credential: maybe("invoked.credential", body.credential.as_deref())?,
-            grant: maybe("invoked.grant", body.grant.as_deref())?,
-            tree: maybe("invoked.tree", body.tree.as_deref())?,
-            agent: maybe("invoked.agent", body.agent.as_deref())?,
-            call: body.call.as_ref().map(call).transpose()?,
-            allowed: body.allowed,
-            reasons: body.reasons,
-            proven: body.proven,
-            args: body.args.map(|bytes| digest("invoked.args", &bytes)).transpose()?,
-            decided: body.decided.map(Into::into).unwrap_or_default(),
-            charged: body.charged.map(TryInto::try_into).transpose()?,
-        })
-    }
-}
-
-impl TryFrom<pb::Charge> for Charge {
-    type Error = DecodeError;
-    fn try_from(body: pb::Charge) -> Decoded<Self> {
-        let sum = |sum: pb::Sum| match Decimal::parse(&sum.amount).filter(|amount| *amount >= Decimal::zero()) {
-            Some(amount) => Ok((sum.argument, amount)),
-            None => Err(wrong("invoked.charged", format!("`{}` is no number of 0 or more", sum.amount.escape_debug()))),
-        };
-        Ok(Self { sums: body.sums.into_iter().map(sum).collect::<Decoded<_>>()? })
-    }
-}
-
-fn call(call: &pb::Call) -> Decoded<Call> {
-    let wrong = |error: Error| wrong("invoked.call", error.message);
-    let read = Call::parse(&call.tool, &call.action, &call.resource).map_err(wrong)?;
-    call.destination.iter().try_fold(read, |call, destination| call.with_destination(destination)).map_err(wrong)
-}
-
 impl From<pb::Decided> for Decided {
     fn from(pb::Decided { version, policies }: pb::Decided) -> Self {
         Self { version, policies }
@@ -396,7 +360,7 @@ pub(super) fn count_of(field: &'static str, counts: &[u64]) -> Decoded<CutCounts
     }
 }
 
-fn wrong(field: &'static str, why: String) -> DecodeError {
+pub(super) fn wrong(field: &'static str, why: String) -> DecodeError {
     DecodeError { field, why }
 }
 

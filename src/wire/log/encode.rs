@@ -4,13 +4,12 @@ use super::pb;
 use super::pb::entry::Body as Kind;
 use crate::domain::agent::{Agent, Join, Operator};
 use crate::domain::certificate::Certificate;
-use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Invocation, Origin, Revocation};
+use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Origin, Revocation};
 use crate::domain::grant::{Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, JoinId};
 use crate::domain::key::Key;
-use crate::domain::limits::Charge;
 use crate::domain::policy::{Decided, Mode};
-use crate::domain::scope::{Call, Scopes};
+use crate::domain::scope::Scopes;
 use crate::domain::status::StatusPlace;
 use crate::domain::time::Timestamp;
 
@@ -89,6 +88,7 @@ impl From<&Body> for Kind {
             }
             Body::LeaseIssued { lease } => Self::LeaseIssued(lease.into()),
             Body::LeaseChanged(change) => Self::LeaseChanged(change.into()),
+            Body::InvocationReported(report) => Self::InvocationReported(report.into()),
             Body::GrantIssued { grant } => Self::GrantIssued(grant.into()),
             Body::GrantActivated(activation) => Self::GrantActivated(activation.into()),
             Body::ApprovalRequested { approval } => Self::ApprovalRequested(approval.into()),
@@ -313,50 +313,8 @@ impl From<&Revocation> for pb::Revocation {
     }
 }
 
-impl From<&Invocation> for pb::Invocation {
-    fn from(invocation: &Invocation) -> Self {
-        #[rustfmt::skip]
-        let Invocation {
-            id, credential, grant, tree, agent, call, args, allowed, reasons, proven, decided, charged,
-        } = invocation;
-        Self {
-            id: id.to_string(),
-            credential: credential.as_ref().map(text),
-            grant: grant.as_ref().map(text),
-            tree: tree.as_ref().map(text),
-            agent: agent.as_ref().map(text),
-            call: call.as_ref().map(Into::into),
-            allowed: *allowed,
-            reasons: reasons.clone(),
-            proven: *proven,
-            args: args.map(|digest| digest.0.into()),
-            decided: decided_if_any(decided),
-            charged: charged.as_ref().map(Into::into),
-        }
-    }
-}
-
-impl From<&Charge> for pb::Charge {
-    fn from(Charge { sums }: &Charge) -> Self {
-        let sum = |(argument, amount): &(String, _)| pb::Sum { argument: argument.clone(), amount: text(amount) };
-        Self { sums: sums.iter().map(sum).collect() }
-    }
-}
-
-impl From<&Call> for pb::Call {
-    fn from(Call { tool, action, resource, args, destination }: &Call) -> Self {
-        debug_assert!(args.is_empty(), "arguments may hold secrets: an event holds their digest");
-        Self {
-            tool: tool.clone(),
-            action: action.clone(),
-            resource: resource.clone(),
-            destination: destination.clone(),
-        }
-    }
-}
-
 /// Events from before there were policies hold none.
-fn decided_if_any(decided: &Decided) -> Option<pb::Decided> {
+pub(super) fn decided_if_any(decided: &Decided) -> Option<pb::Decided> {
     (*decided != Decided::default()).then(|| decided.into())
 }
 

@@ -5,6 +5,7 @@
 //! halves. Nothing here judges whether an entry makes sense; that is the fold's to say.
 
 mod approval;
+mod call;
 mod cut;
 mod decode;
 mod encode;

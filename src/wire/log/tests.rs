@@ -11,11 +11,12 @@ use crate::domain::certificate::Certificate;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::event::{
-    Activation, Actor, Body, CutCounts, Idempotency, Invocation, LeaseChange, Origin, Revocation, Settled,
+    Activation, Actor, Body, CutCounts, Idempotency, Invocation, LeaseChange, Origin, Report, Revocation, Settled,
 };
 use crate::domain::freeze::Freeze;
 use crate::domain::grant::{Credential, Grant, Link, Status, Task, Token};
 use crate::domain::id::{CertificateId, GrantId, TaskId};
+use crate::domain::invocation::{Outcome, TicketGiven};
 use crate::domain::key::{Key, Purpose};
 use crate::domain::lease::{Backend, BackendKind, Lease, LeaseStatus, Trouble};
 use crate::domain::limits::{Charge, Limits};
@@ -169,6 +170,20 @@ fn invocation() -> Invocation {
         args: Some(Digest::of(b"{}")),
         decided: Decided { version: 3, policies: vec!["tools.1".into()] },
         charged: Some(Charge { sums: vec![("amount".into(), Decimal::parse("98.7").unwrap())] }),
+        ticket: Some(TicketGiven { kid: "t1".into(), expires_at: ms(60_000) }),
+        redeems: Some(id!(InvocationId, 10)),
+    }
+}
+
+fn report() -> Report {
+    Report {
+        id: id!(InvocationId, 9),
+        outcome: Outcome::NotExecuted,
+        detail: Some(read("the server was gone")),
+        grant: Some(id!(GrantId, 5)),
+        tree: Some(id!(GrantId, 7)),
+        agent: Some(read("coder")),
+        refunded: true,
     }
 }
 
@@ -377,6 +392,8 @@ fn one_of_each() -> Vec<Body> {
         Body::LeaseIssued { lease: lease() },
         Body::LeaseChanged(lease_change(Some(Trouble { reason: read("cannot connect"), failed: true }))),
         Body::LeaseChanged(lease_change(None)),
+        Body::InvocationReported(report()),
+        Body::InvocationReported(Report { detail: None, grant: None, tree: None, agent: None, ..report() }),
         Body::SnapshotTaken { seq: 3, digest: Digest([7; 32]), version: 1 },
     ]
 }

@@ -182,7 +182,7 @@ impl Acting {
 
     /// What a check of a token says: empty if it is active, else why not.
     pub async fn verify(&self, token: &str) -> String {
-        let request = v1::VerifyTokenRequest { token: token.to_owned(), presenter: Vec::new() };
+        let request = v1::VerifyTokenRequest { token: token.to_owned(), presenter: Vec::new(), ..Default::default() };
         v1::tokens_client::TokensClient::new(self.0.clone()).verify(request).await.unwrap().into_inner().reason
     }
 

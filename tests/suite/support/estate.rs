@@ -139,7 +139,11 @@ impl Estate {
 
     /// What the enforcement point is told when the agent comes with its token: `active`, or why not.
     pub async fn introspected(&self, held: &Held) -> String {
-        let request = v1::VerifyTokenRequest { token: held.token.1.clone(), presenter: held.agent.own.clone() };
+        let request = v1::VerifyTokenRequest {
+            token: held.token.1.clone(),
+            presenter: held.agent.own.clone(),
+            ..Default::default()
+        };
         let mut tokens = v1::tokens_client::TokensClient::new(self.gateway.clone());
         let told = tokens.verify(request).await.unwrap().into_inner();
         if told.active { "active".to_owned() } else { told.reason }

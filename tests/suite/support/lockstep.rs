@@ -380,8 +380,7 @@ impl Lockstep {
                 // Of a dead token one call is as good as all.
                 let asked = if good.is_empty() { 1 } else { self.universe.len() };
                 for (call_at, call) in self.universe.iter().enumerate().take(asked) {
-                    let allowed =
-                        judge(&view, now, Credential::Token(*id), Some(Attempt { call, proven: true })).allowed;
+                    let allowed = judge(&view, now, Credential::Token(*id), Some(Attempt::of(call, true))).allowed;
                     assert_eq!(allowed, good.contains(&call_at), "token {at}: {call}");
                 }
             }

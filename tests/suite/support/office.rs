@@ -51,7 +51,7 @@ impl Office {
     /// Asks whether the presenter of this token may read `resource` of the tool `db`.
     pub fn read(&self, agent: &Caller, token: &str, resource: &str) -> Authorized {
         let call = Call::parse("db", "read", resource).unwrap();
-        at_once(self.broker.authorize(&asked(agent), token, call, "")).unwrap()
+        at_once(self.broker.authorize(&asked(agent), token, call)).unwrap()
     }
 }
 

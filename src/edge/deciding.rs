@@ -1,0 +1,160 @@
+//! A stream of decisions. What was allowed to go on for long is looked at again whenever the log moves, and time goes by.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::stream::{self, Stream};
+use tokio::sync::watch;
+use tonic::{Status, Streaming};
+
+use super::decisions::{decided, reason};
+use super::{Edge, access};
+use crate::broker::Asked;
+use crate::domain::decide::{Attempt, Reason, judge};
+use crate::domain::error::{Code, Error};
+use crate::domain::grant::Credential;
+use crate::domain::id::InvocationId;
+use crate::domain::scope::Call;
+use crate::wire::v1;
+use crate::wire::v1::decision_message::Said;
+use crate::wire::v1::decision_request::Said as Asks;
+
+/// The call, as the access table has it.
+const RPC: &str = "/belay.v1.Decisions/Stream";
+/// How often what is held is looked at, though the log does not move: grants end by themselves.
+const LOOK: Duration = Duration::from_millis(200);
+/// Calls that one stream holds.
+const MOST_HELD: usize = 1024;
+
+/// The answer of `Decisions.Stream`.
+pub type Messages = Pin<Box<dyn Stream<Item = Result<v1::DecisionMessage, Status>> + Send>>;
+
+/// One stream.
+pub(super) struct Deciding {
+    edge: Edge,
+    asked: Asked,
+    /// None once no more is asked: what is held is still looked after.
+    requests: Option<Streaming<v1::DecisionRequest>>,
+    size: watch::Receiver<u64>,
+    held: BTreeMap<u64, Held>,
+    ended: VecDeque<v1::DecisionMessage>,
+}
+
+/// A call that goes on.
+struct Held {
+    invocation: InvocationId,
+    credential: Credential,
+    call: Call,
+}
+
+impl Deciding {
+    /// Answers what is asked, in order, until no more is asked and nothing is held.
+    pub(super) fn begin(edge: Edge, asked: Asked, requests: Streaming<v1::DecisionRequest>) -> Messages {
+        let size = edge.0.ledger().size();
+        let (held, ended) = (BTreeMap::new(), VecDeque::new());
+        let deciding = Self { edge, asked, requests: Some(requests), size, held, ended };
+        Box::pin(stream::try_unfold(deciding, Self::next))
+    }
+
+    async fn next(mut self) -> Result<Option<(v1::DecisionMessage, Self)>, Status> {
+        loop {
+            if let Some(message) = self.ended.pop_front() {
+                return Ok(Some((message, self)));
+            }
+            if !self.edge.0.ledger().is_alive() {
+                return Err(Error::new(Code::Unavailable, "stopped", "the ledger has stopped").into());
+            }
+            access::admitted(&self.edge.0, RPC, &self.asked.caller)?;
+            self.look();
+            if !self.ended.is_empty() {
+                continue;
+            }
+            let moved = tokio::time::timeout(LOOK, self.size.changed());
+            let Some(requests) = &mut self.requests else {
+                if self.held.is_empty() {
+                    return Ok(None);
+                }
+                // Whether the log moved or the time is up: it looks again.
+                let _ = moved.await;
+                continue;
+            };
+            tokio::select! {
+                request = requests.message() => match request? {
+                    Some(request) => {
+                        let message = self.answer(request).await;
+                        return Ok(Some((message, self)));
+                    }
+                    None => self.requests = None,
+                },
+                _ = moved => {}
+            }
+        }
+    }
+
+    async fn answer(&mut self, request: v1::DecisionRequest) -> v1::DecisionMessage {
+        let v1::DecisionRequest { id, said, hold } = request;
+        let answer = match said {
+            Some(Asks::Authorize(body)) if hold => self.hold(id, &body).await,
+            Some(Asks::Authorize(body)) => {
+                self.edge.decide(&self.asked, &body).await.map(|made| Said::Decided(decided(made)))
+            }
+            Some(Asks::Report(body)) => self.report(&body).await,
+            None => Err(Error::missing("said")),
+        };
+        let said = answer.unwrap_or_else(|error| {
+            let why = Reason { code: error.reason, message: error.message.clone() };
+            let code = Status::from(error).code() as u32;
+            Said::Refused(v1::Refusal { code, reason: Some(reason(why)) })
+        });
+        v1::DecisionMessage { id, said: Some(said) }
+    }
+
+    async fn hold(&mut self, id: u64, body: &v1::AuthorizeRequest) -> Result<Said, Error> {
+        if self.held.contains_key(&id) {
+            return Err(Error::malformed("id", &id.to_string(), "a call is held under it; take another"));
+        }
+        if self.held.len() >= MOST_HELD {
+            let message = format!("this stream holds {MOST_HELD} calls; report some, or open another");
+            return Err(Error::new(Code::Exhausted, "too_many_held", message));
+        }
+        let made = self.edge.decide(&self.asked, body).await?;
+        if let Some(credential) = made.credential.filter(|_| made.verdict.allowed && made.proven) {
+            self.held.insert(id, Held { invocation: made.id, credential, call: made.call.clone() });
+        }
+        Ok(Said::Decided(decided(made)))
+    }
+
+    async fn report(&mut self, body: &v1::ReportRequest) -> Result<Said, Error> {
+        let told = self.edge.reported(&self.asked, body).await?;
+        self.held.retain(|_, held| held.invocation.to_string() != told.invocation);
+        Ok(Said::Reported(told))
+    }
+
+    /// Ends what would not be allowed any more. What it took of its limits it has.
+    fn look(&mut self) {
+        self.size.borrow_and_update();
+        if self.held.is_empty() {
+            return;
+        }
+        let ledger = self.edge.0.ledger();
+        let now = ledger.now();
+        let over = ledger.view(|view| {
+            let judged = self.held.iter().map(|(id, held)| {
+                let Held { credential, call, .. } = held;
+                (*id, judge(&view, now, *credential, Some(Attempt::of(call, true))))
+            });
+            let spent = |code: &str| matches!(code, "limit_reached" | "limit_argument");
+            judged.filter(|(_, it)| !it.allowed && !it.reasons.iter().all(|one| spent(one.code))).collect::<Vec<_>>()
+        });
+        for (id, verdict) in over {
+            let Some(held) = self.held.remove(&id) else { continue };
+            let ended = v1::CallEnded {
+                invocation: held.invocation.to_string(),
+                grant: verdict.grant.map_or_else(String::new, |grant| grant.to_string()),
+                reasons: verdict.reasons.into_iter().map(reason).collect(),
+            };
+            self.ended.push_back(v1::DecisionMessage { id, said: Some(Said::Ended(ended)) });
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Calls decided, one by one or over a stream, and what became of them.
+
+use tonic::{Request, Response, Status, Streaming};
+
+use super::deciding::{Deciding, Messages};
+use super::tokens::possession;
+use super::{Edge, metrics, open, weights};
+use crate::broker::{Asked, Authorized, Presented, Wanted};
+use crate::domain::decide::{Reason, ReportOutcome};
+use crate::domain::error::Error;
+use crate::domain::scope::{Args, Call};
+use crate::measure::Stopwatch;
+use crate::wire::v1::{self, decisions_server::Decisions};
+
+#[tonic::async_trait]
+impl Decisions for Edge {
+    type StreamStream = Messages;
+
+    async fn authorize(
+        &self,
+        request: Request<v1::AuthorizeRequest>,
+    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        let (asked, body) = open(request)?;
+        let authorized = self.decide(&asked, &body).await?;
+        Ok(Response::new(decided(authorized)))
+    }
+
+    async fn stream(&self, request: Request<Streaming<v1::DecisionRequest>>) -> Result<Response<Messages>, Status> {
+        let (asked, requests) = open(request)?;
+        Ok(Response::new(Deciding::begin(self.clone(), asked, requests)))
+    }
+
+    async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
+        let (asked, body) = open(request)?;
+        Ok(Response::new(self.reported(&asked, &body).await?))
+    }
+}
+
+impl Edge {
+    /// Decides what a message asks.
+    pub(super) async fn decide(&self, asked: &Asked, body: &v1::AuthorizeRequest) -> Result<Authorized, Error> {
+        let call = call(body)?;
+        let since = Stopwatch::start();
+        let shown = Presented { token: &body.token, presenter: self.asserted(asked, &body.presenter)? };
+        let (key, ticket, redeem) = (body.idempotency_key.as_str(), body.ticket, body.redeem.as_str());
+        let wanted = Wanted { key, ticket, redeem, ..Wanted::from(call) };
+        let authorized = self.0.authorize(asked, shown, wanted).await?;
+        metrics::decided(&authorized, since);
+        Ok(authorized)
+    }
+
+    /// Records what became of a call.
+    pub(super) async fn reported(&self, asked: &Asked, body: &v1::ReportRequest) -> Result<v1::ReportResponse, Error> {
+        let command = ReportOutcome {
+            id: body.invocation.parse().map_err(|error: Error| error.on("invocation"))?,
+            outcome: body.outcome.parse()?,
+            detail: match body.detail.as_str() {
+                "" => None,
+                detail => Some(detail.parse().map_err(|error: Error| error.on("detail"))?),
+            },
+        };
+        let (invocation, outcome) = (command.id.to_string(), command.outcome.to_string());
+        let told = self.0.submit(asked, command).await?;
+        Ok(v1::ReportResponse { invocation, outcome, refunded: told.refunded })
+    }
+}
+
+/// The call of a request; what is left out is not given.
+pub(super) fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
+    let mut call = Call::parse(&body.tool, &body.action, &body.resource)?;
+    if !body.args.is_empty() {
+        call = call.with_args(Args::parse(&body.args)?);
+    }
+    if !body.destination.is_empty() {
+        call = call.with_destination(&body.destination)?;
+    }
+    Ok(call)
+}
+
+/// A verdict as it is sent.
+pub(super) fn decided(authorized: Authorized) -> v1::AuthorizeResponse {
+    let Authorized { id, verdict, proven, call, ticket, .. } = authorized;
+    let (ticket, ticket_expires_at) = ticket.map(|one| (one.ticket, one.expires_at.to_string())).unwrap_or_default();
+    v1::AuthorizeResponse {
+        decision: verdict.decision().to_owned(),
+        id: id.to_string(),
+        grant: verdict.grant.map_or_else(String::new, |grant| grant.to_string()),
+        possession: possession(proven),
+        policy: (verdict.decided.version > 0).then(|| weights::decided(&verdict.decided)),
+        reasons: verdict.reasons.into_iter().map(reason).collect(),
+        call: call.to_string(),
+        ticket,
+        ticket_expires_at,
+        dpop_nonce: String::new(),
+        approval: String::new(),
+    }
+}
+
+pub(super) fn reason(Reason { code, message }: Reason) -> v1::Reason {
+    v1::Reason { code: code.to_owned(), message }
+}
