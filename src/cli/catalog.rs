@@ -133,6 +133,7 @@ fn document(catalog: &Catalog) -> Value {
         "tools": catalog.tools,
         "resources": catalog.resources,
         "edges": catalog.edges,
+        "routes": catalog.routes,
     }))
 }
 
@@ -144,6 +145,7 @@ fn table(catalog: &Catalog) -> String {
         ("tools", &catalog.tools.to_string()),
         ("resources", &catalog.resources.to_string()),
         ("edges", &catalog.edges.to_string()),
+        ("routes", &catalog.routes.to_string()),
         ("note", none),
     ])
 }

@@ -40,6 +40,7 @@ pub mod prepared;
 pub mod radius;
 #[cfg(feature = "broker")]
 pub mod reach;
+pub mod reason;
 #[cfg(feature = "broker")]
 pub mod receipt;
 pub mod scope;

@@ -38,13 +38,14 @@ impl Catalogs for Edge {
 }
 
 fn catalog(applied: &Applied<Catalog>, text: String) -> v1::Catalog {
-    let (tools, resources, edges) = applied.body.as_ref().map_or((0, 0, 0), |body| body.counts());
+    let (tools, resources, edges, routes) = applied.body.as_ref().map_or((0, 0, 0, 0), |body| body.counts());
     v1::Catalog {
         version: applied.version,
         digest: applied.digest.to_string(),
         tools: tools as u64,
         resources: resources as u64,
         edges: edges as u64,
+        routes: routes as u64,
         text,
     }
 }

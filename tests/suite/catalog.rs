@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use belay::broker::catalog::parse;
-use belay::domain::catalog::{Catalog, Risk, Sensitivity};
+use belay::domain::catalog::{Body, Catalog, HttpRequest, Risk, Sensitivity};
 use belay::domain::scope::{Action, Call, Path, Scopes};
 
 const GITHUB: &str = r#"
@@ -67,11 +67,11 @@ fn refused(text: &str, words: &[&str]) {
 #[test]
 fn a_catalog_is_read_whole() {
     let catalog = good(&[GITHUB, AWS].concat());
-    assert_eq!(catalog.counts(), (2, 3, 1));
+    assert_eq!(catalog.counts(), (2, 3, 1, 0));
     let github = catalog.tool("github").unwrap();
     assert_eq!((github.owner.as_str(), github.actions.len(), github.ticket), ("team-dev", 3, false));
     assert!(catalog.tool("gitlab").is_none());
-    assert_eq!(good("").counts(), (0, 0, 0));
+    assert_eq!(good("").counts(), (0, 0, 0, 0));
 }
 
 #[test]
@@ -135,9 +135,21 @@ fn an_error_in_the_file_names_its_line() {
 }
 
 #[test]
-fn routes_are_refused_by_name_until_something_follows_them() {
-    let route = "[[route]]\nhost = 'api.github.com'\nmethod = 'GET'\npath = '/'\ncall = 'github:x@y'\n";
-    refused(&(GITHUB.to_owned() + route), &["[[route]]", "not supported yet"]);
+fn a_file_says_which_call_a_request_makes() {
+    let route = "[[route]]\nhost = 'api.github.com'\nmethod = 'GET'\npath = '/repos/{owner}/{repo}/issues'\n\
+                 call = 'github:issues.read@repo/{owner}/{repo}'\n";
+    let catalog = good(&(GITHUB.to_owned() + route));
+    let (path, body) = ("/repos/acme/web/issues?state=open", Body::Withheld);
+    let request = HttpRequest { method: "GET", scheme: "https", host: "api.github.com", path, body };
+    let call = catalog.http(&request).unwrap();
+    assert_eq!(call.to_string(), "github:issues.read@repo/acme/web");
+    assert_eq!(call.args.to_string(), r#"{"state":"open"}"#);
+    assert!(catalog.destination_allowed(&call.tool, call.destination.as_deref()));
+    let unknown = catalog.http(&HttpRequest { path: "/user", ..request }).unwrap_err();
+    assert_eq!(unknown.code, "route_unknown");
+    refused(&(GITHUB.to_owned() + route + route), &["route", "GET api.github.com/repos", "twice"]);
+    refused(&(GITHUB.to_owned() + route + "tools = 'x'\n"), &["line", "tools"]);
+    refused(&(GITHUB.to_owned() + &route.replace("/{repo}'", "/{name}'")), &["route", "{name}"]);
 }
 
 #[test]
@@ -156,7 +168,7 @@ fn a_hundred_thousand_resources_are_a_catalog_and_more_than_may_be_are_not() {
         write!(text, "{}", resource(&format!("a:x/{}/{at}", at % 317))).unwrap();
     }
     let catalog = good(&text);
-    assert_eq!(catalog.counts(), (1, 100_000, 0));
+    assert_eq!(catalog.counts(), (1, 100_000, 0, 0));
     let reach = catalog.reach(&Scopes::parse(&["a:go@x/*/4711", "a:go@x/5/**"]).unwrap());
     assert_eq!(reach.resources.len(), 1 + 316);
     for at in 100_000..=200_000 {

@@ -70,7 +70,7 @@ fn a_catalog_is_shown_as_a_difference_and_applied_once() {
 
     let digest = Digest::of(CATALOG.as_bytes()).to_string();
     let applied = apply(&broker, CATALOG);
-    let expected = json!({ "version": 1, "digest": digest, "tools": 2, "resources": 2, "edges": 1 });
+    let expected = json!({ "version": 1, "digest": digest, "tools": 2, "resources": 2, "edges": 1, "routes": 0 });
     assert_eq!(applied["catalog"], expected);
     let catalog = shown(&broker);
     assert_eq!(catalog["text"], CATALOG);
@@ -89,6 +89,24 @@ fn a_catalog_is_shown_as_a_difference_and_applied_once() {
     assert!(again.stderr.contains("nothing changes against version 2"), "{again:?}");
     let text = people(&["catalog", "show", "--text"]);
     assert_eq!(text.stdout, CATALOG.replace("\"internal\"", "\"confidential\""));
+}
+
+#[test]
+fn routes_are_shown_as_a_difference_and_counted() {
+    let broker = Broker::start();
+    let route = "[[route]]\nhost = \"api.github.com\"\nmethod = \"GET\"\npath = \"/repos/{owner}/{repo}/issues\"\n\
+                 call = \"github:issues.read@repo/{owner}/{repo}\"\n";
+    apply(&broker, CATALOG);
+    let applied = apply(&broker, &format!("{CATALOG}{route}"));
+    let line = "route GET api.github.com/repos/{owner}/{repo}/issues: github:issues.read@repo/{owner}/{repo}";
+    assert_eq!((&applied["changes"], &applied["catalog"]["routes"]), (&json!([format!("added {line}")]), &json!(1)));
+    assert_eq!(shown(&broker)["routes"], 1);
+    let table = broker.run(&["catalog", "show", "-o", "table"]).stdout;
+    assert!(table.lines().any(|line| line.starts_with("routes") && line.ends_with('1')), "{table}");
+    let path = file(&broker, &format!("{CATALOG}{}", route.replace("issues.read", "mcp.ping")));
+    let error = broker.run(&["catalog", "apply", path.to_str().unwrap()]).err(2);
+    assert!(error["message"].as_str().unwrap().contains("mcp.ping"), "{error}");
+    assert_eq!(apply(&broker, CATALOG)["changes"], json!([format!("removed {line}")]));
 }
 
 #[test]

@@ -47,7 +47,8 @@ impl Destination {
     }
 }
 
-fn authority_of(text: &str) -> Option<(String, Option<u16>)> {
+/// The host, in small letters, and the port of `host:port`; none if it is neither, or could be read in two ways.
+pub(super) fn authority_of(text: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => {
             let is_address = address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.');

@@ -45,6 +45,8 @@ pub enum Part {
     Resource,
     /// An edge.
     Edge,
+    /// A route.
+    Route,
 }
 
 impl Catalog {
@@ -80,7 +82,8 @@ impl Catalog {
             .iter()
             .map(|resource| ((Part::Resource, resource.to_string()), resource.sensitivity.to_string()));
         let edges = self.edges.iter().map(|edge| ((Part::Edge, edge.to_string()), String::new()));
-        tools.chain(actions).chain(resources).chain(edges).collect()
+        let routes = self.routes.routes().iter().map(|route| ((Part::Route, route.to_string()), route.does()));
+        tools.chain(actions).chain(resources).chain(edges).chain(routes).collect()
     }
 }
 
@@ -98,4 +101,5 @@ impl std::fmt::Display for Change {
 }
 
 words! { What "change": Added = "added", Removed = "removed", Changed = "changed" }
-words! { Part "part": Tool = "tool", Action = "action", Resource = "resource", Edge = "edge" }
+words! { Part "part": Tool = "tool", Action = "action", Resource = "resource", Edge = "edge",
+Route = "route" }

@@ -1,11 +1,11 @@
 //! From the file that an operator writes to a catalog: every entry is checked, and the first that is wrong is named.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use super::destination::Destination;
 use super::graph::Graph;
 use super::index::Index;
+use super::route::DraftRoute;
 use super::{
     Catalog, Edge, MAX_ACTIONS, MAX_EDGES, MAX_RESOURCES, MAX_TOOLS, Resource, Risk, Sensitivity, Tool, ToolAction,
 };
@@ -23,8 +23,8 @@ pub struct Draft {
     pub resource: Vec<DraftResource>,
     /// Edges.
     pub edge: Vec<DraftEdge>,
-    /// Routes, which are refused: nothing would follow them.
-    pub route: Vec<IgnoredAny>,
+    /// Routes.
+    pub route: Vec<DraftRoute>,
 }
 
 /// A tool as it is written.
@@ -91,10 +91,6 @@ impl Catalog {
         at_most("tool", draft.tool.len(), MAX_TOOLS)?;
         at_most("resource", draft.resource.len(), MAX_RESOURCES)?;
         at_most("edge", draft.edge.len(), MAX_EDGES)?;
-        if !draft.route.is_empty() {
-            let why = "routes are not supported yet; leave every [[route]] out";
-            return Err(Error::malformed("route", &format!("{} given", draft.route.len()), why));
-        }
         let mut catalog =
             Self { tools: draft.tool.into_iter().map(tool).collect::<Result<_, _>>()?, ..Self::default() };
         catalog.tools.sort_unstable_by(|one, two| one.name.cmp(&two.name));
@@ -112,6 +108,7 @@ impl Catalog {
         catalog.edges.sort_unstable_by(|one, two| order(one).cmp(&order(two)));
         once("edge", &catalog.edges, PartialEq::eq, Edge::to_string)?;
         catalog.graph = Graph::of(&catalog.edges, &catalog.index)?;
+        catalog.routes = catalog.routes_of(&draft.route)?;
         Ok(catalog)
     }
 
@@ -137,7 +134,8 @@ impl Catalog {
         Ok(Edge { from, tool: tool.to_owned(), to })
     }
 
-    fn known(&self, tool: &str) -> Result<(), String> {
+    /// Refuses a tool that is not there.
+    pub(super) fn known(&self, tool: &str) -> Result<(), String> {
         match self.tool(tool) {
             Some(_) => Ok(()),
             None => Err(format!("there is no tool `{tool}`; add a [[tool]] of this name")),

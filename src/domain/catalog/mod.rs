@@ -10,12 +10,14 @@ mod draft;
 mod graph;
 mod index;
 mod reach;
+mod route;
 
 use serde::{Deserialize, Serialize};
 
 pub use about::About;
 pub use diff::{Change, Part, What};
 pub use draft::{Draft, DraftAction, DraftEdge, DraftResource, DraftTool};
+pub use route::{Body, DraftRoute, HttpRequest, McpMessage, Route, is_session};
 
 use super::agent::words;
 use super::error::Error;
@@ -30,6 +32,8 @@ pub const MAX_ACTIONS: usize = 1000;
 pub const MAX_RESOURCES: usize = 200_000;
 /// Edges of one catalog.
 pub const MAX_EDGES: usize = 500_000;
+/// Routes of one catalog.
+pub const MAX_ROUTES: usize = 10_000;
 /// Pairs of an edge and what begins or lies where it ends: wildcards could make for billions.
 const LINKS: usize = 20_000_000;
 
@@ -44,6 +48,7 @@ pub struct Catalog {
     /// Sorted by where they begin.
     edges: Vec<Edge>,
     graph: graph::Graph,
+    routes: route::Table,
 }
 
 /// A tool and what it can do.
@@ -100,9 +105,9 @@ impl Catalog {
         self.tools.binary_search_by(|tool| tool.name.as_str().cmp(name)).ok().map(|at| &self.tools[at])
     }
 
-    /// How many tools, resources and edges there are.
-    pub fn counts(&self) -> (usize, usize, usize) {
-        (self.tools.len(), self.resources.len(), self.edges.len())
+    /// How many tools, resources, edges and routes there are.
+    pub fn counts(&self) -> (usize, usize, usize, usize) {
+        (self.tools.len(), self.resources.len(), self.edges.len(), self.routes.routes().len())
     }
 
     /// `tool:path` of the resource at this place.

@@ -8,6 +8,7 @@ use crate::domain::id::{GrantId, InvocationId};
 use crate::domain::limits::Charge;
 use crate::domain::name::Name;
 use crate::domain::policy::Decided;
+pub use crate::domain::reason::Reason;
 use crate::domain::scope::{Args, Call};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
@@ -56,15 +57,6 @@ pub struct Verdict {
     /// Whether it has to be in the log before anybody hears of it: limits count it, humans had to approve its grant, or
     /// it cannot be undone.
     pub grave: bool,
-}
-
-/// A stable word, and a line that says the same to a reader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reason {
-    /// For programs.
-    pub code: &'static str,
-    /// For people and models.
-    pub message: String,
 }
 
 impl Verdict {

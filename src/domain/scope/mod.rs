@@ -29,6 +29,7 @@ pub use decimal::Decimal;
 pub use path::{Path, Segment};
 pub use set::Scopes;
 pub use value::Value;
+pub(in crate::domain) use value::members;
 pub use widening::{Difference, Widening};
 
 /// One scope: a tool, an action pattern, a resource pattern, and constraints on arguments.

@@ -58,6 +58,12 @@ fn read(raw: &RawValue, room: usize) -> Result<Value, String> {
     })
 }
 
+/// The text of each member of a JSON object, not looked into. The error says why it is none.
+pub(in crate::domain) fn members(json: &str) -> Result<BTreeMap<String, &str>, String> {
+    let Members(members) = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    Ok(members.into_iter().map(|(name, raw)| (name, raw.get())).collect())
+}
+
 /// The members of an object, each once.
 struct Members<'a>(BTreeMap<String, &'a RawValue>);
 
