@@ -130,6 +130,7 @@ fn an_error_in_the_file_names_its_line() {
     refused("[[tool]]\nname = 7\nowner = 'x'\n", &["line 2"]);
     refused("[[tools]]\nname = 'a'\n", &["tools"]);
     refused("\u{0}", &["line 1"]);
+    refused("[[resource]]\npath = \"a\\nb:x\"\nsensitivity = 'public'\n", &["a\\nb:x", "no tool `a\\nb`"]);
     refused("tool = 'a'", &["line 1"]);
     refused(&("x=".to_owned() + &"[".repeat(100_000)), &["line 1"]);
 }

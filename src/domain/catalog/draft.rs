@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::destination::Destination;
 use super::graph::Graph;
 use super::index::Index;
-use super::route::DraftRoute;
+use super::route::{DraftRoute, shown};
 use super::{
     Catalog, Edge, MAX_ACTIONS, MAX_EDGES, MAX_RESOURCES, MAX_TOOLS, Resource, Risk, Sensitivity, Tool, ToolAction,
 };
@@ -138,7 +138,7 @@ impl Catalog {
     pub(super) fn known(&self, tool: &str) -> Result<(), String> {
         match self.tool(tool) {
             Some(_) => Ok(()),
-            None => Err(format!("there is no tool `{tool}`; add a [[tool]] of this name")),
+            None => Err(format!("there is no tool `{}`; add a [[tool]] of this name", shown(tool))),
         }
     }
 }

@@ -112,8 +112,8 @@ fn refused(code: &'static str, message: impl Into<String>) -> Reason {
     Reason { code, message: message.into() }
 }
 
-/// A text of a stranger within a message.
-fn shown(text: &str) -> String {
-    let shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    if text.chars().nth(64).is_some() { shown + "…" } else { shown }
+/// A text of a stranger within a message: its beginning, escaped.
+pub(super) fn shown(text: &str) -> String {
+    let shown: String = text.chars().take(32).flat_map(char::escape_debug).collect();
+    if text.chars().nth(32).is_some() { shown + "…" } else { shown }
 }

@@ -122,7 +122,7 @@ impl Template {
             return Err(format!("action `{action}` is kept for messages of MCP clients; no route leads there"));
         }
         let resource = Part::all(resource)?;
-        Call::parse(tool, action, "x").map_err(|error| error.message)?;
+        Call::parse(tool, action, "x").map_err(|_| format!("`{}` is no name of a tool", shown(tool)))?;
         Ok(Self { tool: tool.to_owned(), action: action.to_owned(), resource })
     }
 
@@ -137,10 +137,10 @@ impl Template {
             };
             match good(&text) {
                 true => Ok(text),
-                false => Err(refused(
-                    "route_malformed",
-                    format!("`{name}` is `{}`, which names no resource of `{self}`", shown(&text)),
-                )),
+                false => {
+                    let why = format!("`{name}` is `{}`, which is no part of a resource", shown(&text));
+                    Err(refused("route_malformed", why))
+                }
             }
         };
         let resource = self.resource.iter().map(part).collect::<Result<Vec<_>, _>>()?.join("/");

@@ -18,7 +18,8 @@ impl Place {
         let (host, port) = authority_of(rest).filter(|_| text.len() <= 255).ok_or(why)?;
         // Addresses have nothing below them: `*.0.0.1` would be hosts of everybody.
         let last = host.rsplit('.').next().unwrap_or_default();
-        if below && !last.bytes().any(|byte| byte.is_ascii_alphabetic()) || below && host.starts_with('[') {
+        let is_address = host.starts_with('[') || !last.bytes().any(|byte| byte.is_ascii_alphabetic());
+        if below && is_address {
             return Err(why.to_owned());
         }
         Ok(Self { host: if below { format!(".{host}") } else { host }, port })

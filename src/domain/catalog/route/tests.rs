@@ -135,12 +135,14 @@ fn a_path_that_can_be_read_in_two_ways_calls_nothing() {
     let catalog = catalog(&[
         "GET api.example/repos/{owner}/{repo} github:read@repo/{owner}/{repo}",
         "GET api.example/{path...} github:read@any/{path...}",
+        "GET api.example/unnamed/{part}/y github:read@unnamed",
     ]);
     for part in TWOFOLD {
         for place in [
             format!("api.example/repos/{part}/web"),
             format!("api.example/repos/acme/{part}/x"),
             format!("api.example/x/{part}/y"),
+            format!("api.example/unnamed/{part}/y"),
         ] {
             assert_eq!(get(&catalog, &place), Err("route_malformed"), "{place:?}");
         }
