@@ -3,6 +3,7 @@
 
 use super::presenter::{Presented, possession};
 use super::{Asked, Broker, idempotency};
+use crate::domain::catalog::{HttpRequest, McpMessage};
 use crate::domain::decide::{Attempt, Authorize, Caller, Judged, RecordInvocation, Verdict, judge};
 use crate::domain::entropy::Entropy;
 use crate::domain::error::{Code, Error};
@@ -15,11 +16,22 @@ use crate::domain::time::Timestamp;
 use crate::format::ticket;
 use crate::ledger::Request;
 
+/// What somebody wants to do. The catalog's routes say which call a request or a message makes.
+#[derive(Clone, Debug)]
+pub enum What<'a> {
+    /// A call, by its parts.
+    Call(Call),
+    /// An HTTP request.
+    Http(HttpRequest<'a>),
+    /// A message of an MCP client.
+    Mcp(McpMessage<'a>),
+}
+
 /// A call that somebody wants to make, and what goes with it.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     /// The call.
-    pub call: Call,
+    pub what: What<'a>,
     /// The caller's own name for it, where the log has it before the answer: the same name and call are one call.
     pub key: &'a str,
     /// Whether a ticket is wanted with an allow.
@@ -32,9 +44,16 @@ pub struct Wanted<'a> {
     pub schema: &'a str,
 }
 
+impl<'a> Wanted<'a> {
+    /// Only to be decided.
+    pub fn only(what: What<'a>) -> Self {
+        Self { what, key: "", ticket: false, redeem: "", hands_out: false, schema: "" }
+    }
+}
+
 impl From<Call> for Wanted<'_> {
     fn from(call: Call) -> Self {
-        Self { call, key: "", ticket: false, redeem: "", hands_out: false, schema: "" }
+        Self::only(What::Call(call))
     }
 }
 
@@ -49,8 +68,8 @@ pub struct Authorized {
     pub proven: bool,
     /// The credential that it was decided under, where it is one.
     pub credential: Option<Credential>,
-    /// The call, as it was decided.
-    pub call: Call,
+    /// The call, as it was decided; none if what was asked makes none.
+    pub call: Option<Call>,
     /// Its ticket.
     pub ticket: Option<SignedTicket>,
 }
@@ -89,17 +108,32 @@ impl Broker {
         let now = self.ledger.now();
         let id = InvocationId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
         let proven = possession(asked, &shown).is_some();
+        let call = self.ledger.view(|view| match &wanted.what {
+            What::Call(call) => Ok(call.clone()),
+            What::Http(request) => view.catalog().http(request),
+            What::Mcp(message) => view.catalog().mcp(message),
+        });
         let presented =
-            self.presented(asked, &shown, now).and_then(|credential| Ok((credential, self.spends(&wanted)?)));
+            self.presented(asked, &shown, now).and_then(|credential| Ok((credential, self.spends(wanted.redeem)?)));
         let (credential, redeems) = match presented {
             Ok(presented) => presented,
             Err(error) => {
-                let verdict = Verdict::deny(error.reason, error.message);
-                return Ok(self.recorded(asked, id, None, verdict, Attempt::of(&wanted.call, false)));
+                let (verdict, call) = (Verdict::deny(error.reason, error.message), call.ok());
+                return Ok(self.recorded(asked, id, None, verdict, call.as_ref().map(|call| Attempt::of(call, false))));
+            }
+        };
+        let call = match call {
+            Ok(call) => call,
+            Err(reason) => {
+                // Whoever has no good credential hears of that, and of no route.
+                let live = self.ledger.view(|view| judge(&view, now, credential, None));
+                let reasons = if live.allowed { vec![reason] } else { live.reasons };
+                let verdict = Verdict { allowed: false, reasons, ..live };
+                return Ok(self.recorded(asked, id, Some(credential), verdict, None));
             }
         };
         let schema = Some(wanted.schema).filter(|schema| !schema.is_empty());
-        let attempt = Attempt { redeems, hands_out: wanted.hands_out, schema, ..Attempt::of(&wanted.call, proven) };
+        let attempt = Attempt { redeems, hands_out: wanted.hands_out, schema, ..Attempt::of(&call, proven) };
         let (verdict, first) = self.ledger.view(|view| {
             let verdict = judge(&view, now, credential, Some(attempt));
             // A retry of a call that was charged may find no room for another, and one that spent a ticket finds it spent.
@@ -109,28 +143,24 @@ impl Broker {
             let grant = verdict.grant.filter(|_| proven && first);
             (verdict, grant)
         });
-        let Some(grant) = first else { return Ok(self.recorded(asked, id, Some(credential), verdict, attempt)) };
+        let Some(grant) = first else {
+            return Ok(self.recorded(asked, id, Some(credential), verdict, Some(attempt)));
+        };
         let (ticket, hands_out, schema) = (wanted.ticket, wanted.hands_out, schema.map(str::to_owned));
-        let command = Authorize { id, credential, call: wanted.call, ticket, redeems, hands_out, schema };
+        let command = Authorize { id, credential, call, ticket, redeems, hands_out, schema };
         self.in_turn(asked, command, grant, wanted.key).await
     }
 
-    /// The call whose ticket is spent, by the ticket's signature.
-    fn spends(&self, wanted: &Wanted<'_>) -> Result<Option<InvocationId>, Error> {
-        if wanted.redeem.is_empty() {
-            return Ok(None);
-        }
-        let read = self.keys.current().verifier.ticket(wanted.redeem);
-        read.map(Some).map_err(|error| Error::denied("ticket_malformed", format!("the ticket is none: {error}")))
-    }
-
-    /// The same for whoever spends a ticket in another request.
+    /// The call whose ticket is spent, by the ticket's signature; none without a ticket.
     ///
     /// # Errors
     /// `ticket_malformed`: it is not one that this broker signed.
-    pub fn ticket(&self, text: &str) -> Result<Option<InvocationId>, Error> {
-        let call = Call::parse("ticket", "redeem", "ticket")?;
-        self.spends(&Wanted { redeem: text, ..Wanted::from(call) })
+    pub fn spends(&self, ticket: &str) -> Result<Option<InvocationId>, Error> {
+        if ticket.is_empty() {
+            return Ok(None);
+        }
+        let read = self.keys.current().verifier.ticket(ticket);
+        read.map(Some).map_err(|error| Error::denied("ticket_malformed", format!("the ticket is none: {error}")))
     }
 
     /// What was decided from memory, once it is on its way into the log.
@@ -140,11 +170,15 @@ impl Broker {
         id: InvocationId,
         credential: Option<Credential>,
         verdict: Verdict,
-        attempt: Attempt<'_>,
+        attempt: Option<Attempt<'_>>,
     ) -> Authorized {
-        let (proven, call) = (attempt.proven, attempt.call.clone());
+        let proven = attempt.is_some_and(|attempt| attempt.proven);
+        let invocation = |verdict: &Verdict| match attempt {
+            Some(attempt) => verdict.record(id, credential, attempt),
+            None => verdict.record_none(id, credential),
+        };
         let request = |verdict: &Verdict| Request {
-            command: RecordInvocation { invocation: verdict.record(id, credential, attempt) },
+            command: RecordInvocation { invocation: invocation(verdict) },
             caller: asked.caller.clone(),
             request_id: asked.request_id.clone(),
             idempotency: None,
@@ -167,6 +201,7 @@ impl Broker {
                 verdict
             }
         };
+        let call = attempt.map(|attempt| attempt.call.clone());
         Authorized { id, verdict, proven, credential, call, ticket: None }
     }
 
@@ -184,11 +219,11 @@ impl Broker {
                 let now = self.ledger.now();
                 let verdict = self.ledger.view(|view| judge(&view, now, credential, None));
                 let attempt = Attempt { redeems, hands_out, ..Attempt::of(&call, true) };
-                return Ok(self.recorded(asked, id, Some(credential), unrecorded(verdict, &error), attempt));
+                return Ok(self.recorded(asked, id, Some(credential), unrecorded(verdict, &error), Some(attempt)));
             }
         };
         let ticket = ticket.map(|ticket| self.sign_ticket(ticket)).transpose()?;
-        Ok(Authorized { id, verdict, proven: true, credential: Some(credential), call, ticket })
+        Ok(Authorized { id, verdict, proven: true, credential: Some(credential), call: Some(call), ticket })
     }
 
     fn sign_ticket(&self, recorded: Prepared<Ticket>) -> Result<SignedTicket, Error> {

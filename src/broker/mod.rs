@@ -24,7 +24,7 @@ mod why;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use approval::{Mark, Shown, is_waiting};
-pub use authorize::{Authorized, SignedTicket, Wanted};
+pub use authorize::{Authorized, SignedTicket, Wanted, What};
 pub use bodies::Readers;
 pub use boot::Foundation;
 pub use catalog::{Applying, CatalogText};

@@ -119,8 +119,9 @@ impl Deciding {
             return Err(Error::new(Code::Exhausted, "too_many_held", message));
         }
         let made = self.edge.decide(&self.asked, body).await?;
-        if let Some(credential) = made.credential.filter(|_| made.verdict.allowed && made.proven) {
-            self.held.insert(id, Held { invocation: made.id, credential, call: made.call.clone() });
+        let allowed = made.verdict.allowed && made.proven;
+        if let (true, Some(credential), Some(call)) = (allowed, made.credential, made.call.clone()) {
+            self.held.insert(id, Held { invocation: made.id, credential, call });
         }
         Ok(Said::Decided(decided(made)))
     }

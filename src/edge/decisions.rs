@@ -5,7 +5,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::deciding::{Deciding, Messages};
 use super::tokens::possession;
 use super::{Edge, metrics, open, weights};
-use crate::broker::{Asked, Authorized, Presented, Wanted};
+use crate::broker::{Asked, Authorized, Presented, Wanted, What};
+use crate::domain::catalog::{Body, HttpRequest, McpMessage};
 use crate::domain::decide::{Reason, ReportOutcome};
 use crate::domain::error::Error;
 use crate::domain::scope::{Args, Call};
@@ -39,11 +40,12 @@ impl Decisions for Edge {
 impl Edge {
     /// Decides what a message asks.
     pub(super) async fn decide(&self, asked: &Asked, body: &v1::AuthorizeRequest) -> Result<Authorized, Error> {
-        let call = call(body)?;
+        let what = what(body)?;
         let since = Stopwatch::start();
         let shown = Presented { token: &body.token, presenter: self.asserted(asked, &body.presenter)? };
         let (key, ticket, redeem) = (body.idempotency_key.as_str(), body.ticket, body.redeem.as_str());
-        let wanted = Wanted { key, ticket, redeem, ..Wanted::from(call) };
+        let schema = body.mcp.as_ref().map_or("", |message| &message.schema_digest);
+        let wanted = Wanted { key, ticket, redeem, schema, ..Wanted::only(what) };
         let authorized = self.0.authorize(asked, shown, wanted).await?;
         metrics::decided(&authorized, since);
         Ok(authorized)
@@ -63,6 +65,41 @@ impl Edge {
         let told = self.0.submit(asked, command).await?;
         Ok(v1::ReportResponse { invocation, outcome, refunded: told.refunded })
     }
+}
+
+/// What is asked about: a call by its parts, or a request or a message that makes one.
+fn what(body: &v1::AuthorizeRequest) -> Result<What<'_>, Error> {
+    let parts = [&body.tool, &body.action, &body.resource, &body.args, &body.destination];
+    let by_parts = parts.iter().any(|part| !part.is_empty());
+    match (&body.http, &body.mcp) {
+        (None, None) => call(body).map(What::Call),
+        (Some(request), None) if !by_parts => http(request).map(What::Http),
+        (None, Some(message)) if !by_parts => Ok(What::Mcp(McpMessage {
+            server: &message.server,
+            method: &message.method,
+            params: Some(message.params.as_str()).filter(|params| !params.is_empty()),
+        })),
+        _ => Err(Error::malformed(
+            "tool",
+            &body.tool,
+            "ask about a call, an http request or an mcp message: one of them",
+        )),
+    }
+}
+
+fn http(request: &v1::HttpRequest) -> Result<HttpRequest<'_>, Error> {
+    let body = match request.body_state.as_str() {
+        "" | "complete" => Body::Complete(&request.body),
+        "truncated" => Body::Truncated,
+        "withheld" => Body::Withheld,
+        "not_json" => Body::NotJson,
+        other => {
+            let why = "expected complete, truncated, withheld or not_json";
+            return Err(Error::malformed("body_state", other, why));
+        }
+    };
+    let scheme = if request.scheme.is_empty() { "https" } else { &request.scheme };
+    Ok(HttpRequest { method: &request.method, scheme, host: &request.host, path: &request.path, body })
 }
 
 /// The call of a request; what is left out is not given.
@@ -88,7 +125,7 @@ pub(super) fn decided(authorized: Authorized) -> v1::AuthorizeResponse {
         possession: possession(proven),
         policy: (verdict.decided.version > 0).then(|| weights::decided(&verdict.decided)),
         reasons: verdict.reasons.into_iter().map(reason).collect(),
-        call: call.to_string(),
+        call: call.map_or_else(String::new, |call| call.to_string()),
         ticket,
         ticket_expires_at,
         dpop_nonce: String::new(),

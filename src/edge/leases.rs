@@ -26,7 +26,7 @@ impl Leases for Edge {
             backend: body.backend.parse().map_err(|error: Error| error.on("backend"))?,
             role: body.role.parse().map_err(|error: Error| error.on("role"))?,
             ttl: (body.ttl_ms != 0).then(|| Span::lifetime(body.ttl_ms)).transpose()?,
-            ticket: self.0.ticket(&body.ticket).map_err(|error| error.on("ticket"))?,
+            ticket: self.0.spends(&body.ticket).map_err(|error| error.on("ticket"))?,
         };
         let Leased { lease: kept, secret } = self.0.issue_lease(&asked, command, once).await?;
         let now = self.0.ledger().now();

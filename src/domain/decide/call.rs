@@ -3,6 +3,7 @@
 use super::invoke::{Attempt, Reason, Verdict};
 use super::limit::charge;
 use super::weigh::policies;
+use crate::domain::catalog::is_session;
 use crate::domain::grant::{Grant, GrantState};
 use crate::domain::policy::{
     Action, Decided, MOST_APPROVALS, Object, Outcome, Policies, Principal, Question, ToolFacts, step_up,
@@ -48,7 +49,11 @@ fn asked(
     verdict: &mut Verdict,
 ) -> Result<(), Reason> {
     let Attempt { call, proven, .. } = attempt;
-    if !grant.scopes.allow(call) {
+    let session = is_session(call);
+    // To hold a session with a server calls nothing: whoever may call anything of it may.
+    let covered =
+        if session { grant.scopes.iter().any(|scope| scope.tool() == call.tool) } else { grant.scopes.allow(call) };
+    if !covered {
         return Err(Reason { code: "out_of_scope", message: grant.scopes.why_not(call) });
     }
     if let Some(shown) = attempt.schema {
@@ -58,6 +63,9 @@ fn asked(
     if let Some(freeze) = view.frozen(call) {
         let message = format!("freeze `{}` stops it: {}", freeze.id, freeze.reason);
         return Err(Reason { code: "frozen", message });
+    }
+    if session {
+        return Ok(());
     }
     if !view.catalog().destination_allowed(&call.tool, call.destination.as_deref()) {
         return Err(elsewhere(call));

@@ -88,23 +88,42 @@ impl Verdict {
 
     /// The record of a decided call: of its arguments only a digest, for they may hold secrets.
     pub fn record(&self, id: InvocationId, credential: Option<Credential>, attempt: Attempt<'_>) -> Invocation {
-        let Call { tool, action, resource, args, destination } = attempt.call;
-        let [tool, action, resource] = [tool, action, resource].map(Clone::clone);
+        let used = self.allowed && attempt.proven;
         Invocation {
             id,
             credential,
             grant: self.grant,
             tree: self.tree,
             agent: self.agent.clone(),
-            call: Some(Call { tool, action, resource, args: Args::default(), destination: destination.clone() }),
-            args: args.digest(),
+            call: Some(Call { args: Args::default(), ..attempt.call.clone() }),
+            args: attempt.call.args.digest(),
             decided: self.decided.clone(),
             allowed: self.allowed,
             reasons: self.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
             proven: attempt.proven,
-            charged: self.charge.clone().filter(|_| self.allowed && attempt.proven),
+            charged: self.charge.clone().filter(|_| used),
             ticket: None,
-            redeems: attempt.redeems.filter(|_| self.allowed && attempt.proven),
+            redeems: attempt.redeems.filter(|_| used),
+        }
+    }
+
+    /// The record of what was refused before a call was made out of it.
+    pub fn record_none(&self, id: InvocationId, credential: Option<Credential>) -> Invocation {
+        Invocation {
+            id,
+            credential,
+            grant: self.grant,
+            tree: self.tree,
+            agent: self.agent.clone(),
+            call: None,
+            args: None,
+            decided: self.decided.clone(),
+            allowed: false,
+            reasons: self.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
+            proven: false,
+            charged: None,
+            ticket: None,
+            redeems: None,
         }
     }
 }
