@@ -144,7 +144,7 @@ async fn a_forged_snapshot_does_not_fit_the_log() {
     let at = number(directory.path(), "SELECT snapshot FROM head");
     change(
         directory.path(),
-        &format!("UPDATE log SET body = CAST(substr(body, 1, length(body) - 1) || x'07' AS BLOB) WHERE seq = {at}"),
+        &format!("UPDATE log SET body = CAST(substr(body, 1, length(body) - 1) || x'63' AS BLOB) WHERE seq = {at}"),
     );
     let error = open(directory.path()).err().unwrap();
     assert!(error.message.contains("damaged"), "{error}");

@@ -197,8 +197,12 @@ async fn what_needs_humans_steps_up_and_passes_under_a_grant_that_they_approved(
     let approve = Approve { id: approval.id, digest: approval.digest, reason, scopes: None, ttl: None };
     world.submit(&bea, approve).await.unwrap();
     let token = teller.office.token(&teller.ana, waiting.grant.id).await;
-    let teller = Teller { token, ..teller };
-    assert_eq!(teller.says("close", "{}"), ("allow", "in_scope"));
+    // What humans had to approve is in the log before anybody hears of it.
+    let holder = crate::support::office::asked(&teller.ana);
+    let made = teller.office.broker.authorize(&holder, &token, call("close", "{}")).await.unwrap();
+    assert_eq!((made.verdict.decision(), made.verdict.reasons[0].code), ("allow", "in_scope"));
+    let (_, entry, _) = world.ledger.entries(world.ledger.checkpoint().0 - 1, 1).unwrap().remove(0);
+    assert!(matches!(entry.body, Body::Invoked(invoked) if invoked.id == made.id));
 }
 
 #[tokio::test]
