@@ -1,5 +1,7 @@
 //! What went wrong, in domain words. One type; one table turns its [`Code`] into a gRPC status.
 
+use super::time::Span;
+
 /// What kind of wrong. Each has one gRPC code and one exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -33,12 +35,14 @@ pub struct Error {
     pub message: String,
     /// The field of the request that was wrong, where there is one.
     pub field: Option<&'static str>,
+    /// How long to wait before the same may be asked again, where that is known.
+    pub retry_after: Option<Span>,
 }
 
 impl Error {
     /// An error without a field.
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), field: None }
+        Self { code, reason, message: message.into(), field: None, retry_after: None }
     }
 
     /// A value that does not have the form of its field. Long or unprintable values are cut and escaped.
@@ -50,12 +54,13 @@ impl Error {
             reason: "malformed",
             message: format!("{field} `{shown}{more}` is not valid: {why}"),
             field: Some(field),
+            retry_after: None,
         }
     }
 
     /// A field that must be given and is not.
     pub fn missing(field: &'static str) -> Self {
-        Self { code: Code::Invalid, reason: "missing", message: format!("{field} is missing"), field: Some(field) }
+        Self::new(Code::Invalid, "missing", format!("{field} is missing")).on(field)
     }
 
     /// Nothing of that kind under that name, or not for this caller.
@@ -71,6 +76,12 @@ impl Error {
     /// The same error, naming the field of the request that caused it.
     pub fn on(mut self, field: &'static str) -> Self {
         self.field = Some(field);
+        self
+    }
+
+    /// The same error, saying when to come back.
+    pub fn after(mut self, pause: Span) -> Self {
+        self.retry_after = Some(pause);
         self
     }
 }

@@ -2,11 +2,12 @@
 
 use tokio::sync::oneshot;
 
+use super::queue::Lane;
 use crate::domain::decide::{Caller, Context, Decide};
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::error::{Code, Error};
-use crate::domain::event::{Body, Entry, Idempotency};
+use crate::domain::event::{Actor, Body, Entry, Idempotency};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
@@ -26,14 +27,27 @@ pub struct Request<D> {
     pub blobs: Vec<(Digest, Vec<u8>)>,
 }
 
+/// Where a request waits.
+pub(super) struct Place {
+    pub lane: Lane,
+    /// Who waits with it: the agent that it is about, if that is known, else whoever asks.
+    pub party: Actor,
+    /// Whether it takes only the half of its lane that is not kept for others.
+    pub ordinary: bool,
+}
+
 /// A request of any verb.
 pub(super) trait Job: Send {
     /// The entries it wants, or none if it is refused. Called again only after a turn that kept nothing.
     fn decide(&mut self, view: View<'_>, now: Timestamp) -> Vec<Entry>;
     /// Its larger bodies.
     fn blobs(&self) -> Vec<(Digest, Vec<u8>)>;
+    /// Where it waits.
+    fn place(&self) -> &Place;
     /// Whether it only records what was answered already, and so must not be lost.
-    fn is_record(&self) -> bool;
+    fn is_record(&self) -> bool {
+        self.place().lane == Lane::Record
+    }
     /// Whether it may pass while the clock is not believed: what ends or halts something, what was answered already,
     /// and what the broker does for itself. Were the certificate of its listeners not renewed, no revoke would reach it.
     fn needs_no_clock(&self) -> bool;
@@ -47,24 +61,17 @@ pub(super) trait Job: Send {
 }
 
 pub(super) struct Pending<D: Decide> {
+    place: Place,
     request: Request<D>,
-    record: bool,
     outcome: Result<D::Answer, Error>,
     reply: oneshot::Sender<Result<D::Answer, Error>>,
 }
 
 impl<D: Decide> Pending<D> {
-    pub(super) fn new(request: Request<D>) -> (Self, oneshot::Receiver<Result<D::Answer, Error>>) {
+    pub(super) fn new(place: Place, request: Request<D>) -> (Self, oneshot::Receiver<Result<D::Answer, Error>>) {
         let (reply, answer) = oneshot::channel();
         let undecided = Error::new(Code::Internal, "undecided", "the request was not decided; report this");
-        (Self { request, record: false, outcome: Err(undecided), reply }, answer)
-    }
-}
-
-impl<D: Decide> Pending<D> {
-    /// A request whose answer nobody waits for.
-    pub(super) fn record(request: Request<D>) -> Self {
-        Self { record: true, ..Self::new(request).0 }
+        (Self { place, request, outcome: Err(undecided), reply }, answer)
     }
 }
 
@@ -102,16 +109,16 @@ impl<D: Decide> Job for Pending<D> {
         self.request.blobs.clone()
     }
 
-    fn is_record(&self) -> bool {
-        self.record
+    fn place(&self) -> &Place {
+        &self.place
     }
 
     fn needs_no_clock(&self) -> bool {
-        self.record || self.request.command.is_urgent() || self.request.caller == Caller::Broker
+        self.is_record() || self.request.command.is_urgent() || self.request.caller == Caller::Broker
     }
 
     fn needs_no_room(&self) -> bool {
-        !self.record && self.needs_no_clock()
+        !self.is_record() && self.needs_no_clock()
     }
 
     fn refuse(&mut self, error: Error) {

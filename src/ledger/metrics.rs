@@ -94,6 +94,11 @@ pub(super) fn returned(records: usize) {
     measure::RECORDS_RETURNED.add(records as u64, &[]);
 }
 
+/// There was no room in a lane.
+pub(super) fn shed(lane: Lane) {
+    measure::SHED.add(1, &["queue", lane.word()]);
+}
+
 /// Makes everything countable appear, at nothing.
 fn begin() {
     ["taken", "kept"].iter().for_each(|stage| measure::TURNS_FAILED.begin(&[stage]));
@@ -115,6 +120,7 @@ impl Ledger {
             let (length, limit) = self.shared.queue.length(lane);
             measure::QUEUE_LENGTH.set(length, &[lane.word()]);
             measure::QUEUE_LIMIT.set(limit, &[lane.word()]);
+            measure::SHED.begin(&["queue", lane.word()]);
         }
         measure::READY.set(i64::from(self.is_ready()), &[]);
         let at = records(&self.shared);

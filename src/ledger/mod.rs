@@ -5,6 +5,7 @@
 
 mod body;
 mod clock;
+mod fair;
 mod job;
 mod metrics;
 mod queue;
@@ -26,7 +27,7 @@ use crate::domain::checkpoint::Checkpoint;
 use crate::domain::decide::{Caller, Decide};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
-use crate::domain::event::{Body, Entry};
+use crate::domain::event::{Actor, Body, Entry};
 use crate::domain::fold::fold;
 use crate::domain::grant::Token;
 use crate::domain::prepared::Prepared;
@@ -37,7 +38,7 @@ use crate::domain::view::View;
 use crate::merkle::{Frontier, Hash, leaf_hash};
 use crate::store::{Reader, Store, StoreError};
 use crate::wire;
-use job::Pending;
+use job::{Pending, Place};
 use queue::{Lane, Queue};
 use steady::{Moment, Steady};
 
@@ -46,6 +47,9 @@ pub use crate::store::crash::Point;
 
 /// Events between snapshots, unless told otherwise; more while there are more live records than this.
 pub const SNAPSHOT_EVERY: u64 = 20_000;
+
+/// When somebody who found the queue full should come back: some turns later.
+const QUEUE_PAUSE: Span = Span::millis(250);
 
 /// The ledger. Cheap to share; the sequencer runs on a thread of its own.
 pub struct Ledger {
@@ -118,14 +122,15 @@ impl Ledger {
     /// # Errors
     /// The request is refused, the queue is full, or the outcome could not be recorded.
     pub async fn submit<D: Decide>(&self, request: Request<D>) -> Result<D::Answer, Error> {
-        let (lane, ordinary) = match request.command.is_urgent() {
-            true => (Lane::Urgent, matches!(request.caller, Caller::Agent(_) | Caller::Stranger)),
-            false => (Lane::Normal, false),
+        let place = match request.command.is_urgent() {
+            true => {
+                let ordinary = matches!(request.caller, Caller::Agent(_) | Caller::Stranger);
+                Place { lane: Lane::Urgent, party: request.caller.actor(), ordinary }
+            }
+            false => Place { lane: Lane::Normal, party: self.party(&request), ordinary: false },
         };
-        let (pending, answer) = Pending::new(request);
-        if self.shared.queue.push(lane, ordinary, Box::new(pending)).is_err() {
-            return Err(self.refusal());
-        }
+        let (pending, answer) = Pending::new(place, request);
+        self.push(pending)?;
         answer.await.unwrap_or_else(|_| Err(turn::stopped()))
     }
 
@@ -142,21 +147,30 @@ impl Ledger {
     /// out that one does again.
     ///
     /// # Errors
-    /// Half of its queue is full, or the ledger has stopped.
+    /// There is no room for more of its party's, or the ledger has stopped.
     pub fn record_denied<D: Decide>(&self, request: Request<D>) -> Result<(), Error> {
         self.push_record(true, request)
     }
 
     fn push_record<D: Decide>(&self, denied: bool, request: Request<D>) -> Result<(), Error> {
-        let job = Box::new(Pending::record(request));
-        self.shared.queue.push(Lane::Record, denied, job).map_err(|_| self.refusal())
+        let place = Place { lane: Lane::Record, party: self.party(&request), ordinary: denied };
+        self.push(Pending::new(place, request).0)
     }
 
-    fn refusal(&self) -> Error {
+    /// Who waits with a request: one agent's calls do not stand before those of others, through whomever it makes them.
+    fn party<D: Decide>(&self, request: &Request<D>) -> Actor {
+        let about = self.view(|view| request.command.about(&view));
+        about.map_or_else(|| request.caller.actor(), Actor::Agent)
+    }
+
+    fn push<D: Decide>(&self, pending: Pending<D>) -> Result<(), Error> {
+        let Err(refused) = self.shared.queue.push(Box::new(pending)) else { return Ok(()) };
         if self.shared.is_dead() {
-            return turn::stopped();
+            return Err(turn::stopped());
         }
-        Error::new(Code::Exhausted, "queue_full", "too many requests are waiting; try again in a moment")
+        metrics::shed(refused.place().lane);
+        let message = "too many requests are waiting; try again in a moment";
+        Err(Error::new(Code::Exhausted, "queue_full", message).after(QUEUE_PAUSE))
     }
 
     /// Looks at the state as of the last durable batch.

@@ -1,11 +1,12 @@
 //! Three bounded lanes into the turn: what cuts, what asks, what only records.
 //!
-//! A revoke never waits behind a grant. A full lane refuses at once; the others go on.
+//! A revoke never waits behind a grant. A full lane refuses at once; the others go on. Within a lane nobody stands
+//! before all others.
 
-use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::fair::Fair;
 use super::job::Job;
 
 /// Requests waiting, per lane.
@@ -44,49 +45,44 @@ pub(super) struct Queue {
     arrived: Condvar,
 }
 
-#[derive(Default)]
 struct Lanes {
-    urgent: VecDeque<Box<dyn Job>>,
-    normal: VecDeque<Box<dyn Job>>,
-    records: VecDeque<Box<dyn Job>>,
+    urgent: Fair,
+    normal: Fair,
+    records: Fair,
     closed: bool,
 }
 
+impl Default for Lanes {
+    fn default() -> Self {
+        let [urgent, normal, records] = [URGENT, NORMAL, RECORDS].map(Fair::new);
+        Self { urgent, normal, records, closed: false }
+    }
+}
+
 impl Queue {
-    /// Puts a job in its lane; gives it back if the lane is full or the queue closed. A lane is full for the
-    /// `ordinary` at half of it: agents that give up what they hold do not stand before an operator's revoke,
-    /// nor denied calls before those that may be allowed.
-    pub(super) fn push(&self, lane: Lane, ordinary: bool, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
+    /// Puts a job in its lane; gives it back if there is no room for it or the queue closed. What is ordinary takes no
+    /// more than half of a lane: agents that give up what they hold do not stand before an operator's revoke, nor
+    /// denied calls before those that may be allowed.
+    pub(super) fn push(&self, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
         let mut lanes = self.lock();
-        let closed = lanes.closed;
-        let (waiting, most) = match lane {
-            Lane::Urgent => (&mut lanes.urgent, URGENT),
-            Lane::Normal => (&mut lanes.normal, NORMAL),
-            Lane::Record => (&mut lanes.records, RECORDS),
-        };
-        let most = if ordinary { most / 2 } else { most };
-        if closed || waiting.len() >= most {
+        if lanes.closed {
             return Err(job);
         }
-        waiting.push_back(job);
+        let lane = job.place().lane;
+        lanes.of(lane).push(job)?;
         self.arrived.notify_one();
         Ok(())
     }
 
     /// How many wait in a lane, and how many may.
     pub(super) fn length(&self, lane: Lane) -> (usize, usize) {
-        let lanes = self.lock();
-        match lane {
-            Lane::Urgent => (lanes.urgent.len(), URGENT),
-            Lane::Normal => (lanes.normal.len(), NORMAL),
-            Lane::Record => (lanes.records.len(), RECORDS),
-        }
+        self.lock().of(lane).length()
     }
 
     /// Puts records back in front, in their order: they tell of answers that have left.
     pub(super) fn put_back(&self, records: Vec<Box<dyn Job>>) {
         let mut lanes = self.lock();
-        records.into_iter().rev().for_each(|job| lanes.records.push_front(job));
+        records.into_iter().rev().for_each(|job| lanes.records.put_back(job));
     }
 
     /// Whether it lets nothing more in.
@@ -144,9 +140,15 @@ impl Lanes {
     }
 
     fn batch(&mut self, records: usize) -> Vec<Box<dyn Job>> {
-        let normal = self.normal.len().min(BATCH);
-        let records = self.records.len().min(records);
-        let urgent = self.urgent.drain(..);
-        urgent.chain(self.normal.drain(..normal)).chain(self.records.drain(..records)).collect()
+        let Self { urgent, normal, records: waiting, .. } = self;
+        urgent.take(usize::MAX).chain(normal.take(BATCH)).chain(waiting.take(records)).collect()
+    }
+
+    fn of(&mut self, lane: Lane) -> &mut Fair {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Normal => &mut self.normal,
+            Lane::Record => &mut self.records,
+        }
     }
 }

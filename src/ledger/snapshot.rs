@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::body::{Bodies, fill};
-use super::job::{Job, Pending, Request};
+use super::job::{Job, Pending, Place, Request};
+use super::queue::Lane;
 use super::{Memory, SNAPSHOT_EVERY, damaged};
 use crate::domain::agent::{Agent, Join, Operator};
 use crate::domain::applied::Applied;
@@ -164,7 +165,8 @@ pub(super) fn job(memory: &Memory, seed: [u8; 32]) -> Result<Box<dyn Job>, Store
         seed,
         blobs: vec![(digest, bytes)],
     };
-    Ok(Box::new(Pending::new(request).0))
+    let place = Place { lane: Lane::Normal, party: request.caller.actor(), ordinary: false };
+    Ok(Box::new(Pending::new(place, request).0))
 }
 
 /// The newest snapshot, if there is one that this program's fold wrote. Its digest was logged: bytes that

@@ -39,6 +39,7 @@ table! {
     REFUSALS = "belay_refusals_total" Kind::Counter, ["reason"], "Requests that were refused or failed, by reason.";
     ACCESS_REFUSED = "belay_access_refused_total" Kind::Counter, ["reason"], "Requests that the access table did not let in.";
 
+    SHED = "belay_shed_total" Kind::Counter, ["by", "limit"], "Requests and records turned away: over a quota, or with no room in a lane of the queue.";
     QUEUE_LENGTH = "belay_queue_length" Kind::Gauge, ["lane"], "Requests that wait for a turn.";
     QUEUE_LIMIT = "belay_queue_limit" Kind::Gauge, ["lane"], "How many may wait.";
     BATCH_REQUESTS = "belay_batch_requests" Kind::Histogram(REQUESTS), [], "Requests taken into one turn.";

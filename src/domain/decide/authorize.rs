@@ -1,7 +1,7 @@
 //! Decided calls in the turn: what limits count and what has to be in the log first is decided there, the others are only
 //! recorded.
 
-use super::invoke::{Attempt, Verdict, judge};
+use super::invoke::{Attempt, Verdict, holder, judge};
 use super::{Caller, Context, Decide, Decision, unknown_caller};
 use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Invocation};
@@ -9,9 +9,11 @@ use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
 use crate::domain::invocation::{Named, TICKET_LIFE, Ticket, TicketGiven};
 use crate::domain::key::Purpose;
+use crate::domain::name::Name;
 use crate::domain::policy::Decided;
 use crate::domain::prepared::Prepared;
 use crate::domain::scope::Call;
+use crate::domain::view::View;
 
 /// Records a call that was decided from memory.
 #[derive(Debug)]
@@ -56,6 +58,10 @@ impl Decide for RecordInvocation {
     type Answer = ();
     const VERB: &'static str = "authorize";
 
+    fn about(&self, _: &View<'_>) -> Option<Name> {
+        self.invocation.agent.clone()
+    }
+
     fn decide(&self, _: &mut Context<'_>) -> Result<Decision<()>, Error> {
         Ok(Decision::new(vec![Body::Invoked(self.invocation.clone())], ()))
     }
@@ -64,6 +70,10 @@ impl Decide for RecordInvocation {
 impl Decide for Authorize {
     type Answer = Judged;
     const VERB: &'static str = "authorize";
+
+    fn about(&self, view: &View<'_>) -> Option<Name> {
+        holder(view, self.credential).cloned()
+    }
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<Judged>, Error> {
         let presenter = ctx.caller.presenter();

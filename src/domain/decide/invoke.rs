@@ -166,6 +166,11 @@ impl View<'_> {
     }
 }
 
+/// Who holds a credential, as far as memory knows it.
+pub fn holder<'a>(view: &View<'a>, credential: Credential) -> Option<&'a Name> {
+    view.grant(known(view, credential)?.grant).map(|grant| &grant.agent)
+}
+
 /// What memory knows of a credential.
 struct Known<'a> {
     grant: GrantId,

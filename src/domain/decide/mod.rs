@@ -45,7 +45,7 @@ pub use explain::{Explain, ExplainCall, Explained, Ruled, Subject};
 pub use freeze::{SetFreeze, Thaw};
 pub use grant::{Delegate, Granted, RequestGrant};
 pub use identity::{Enroll, Enrolled, RecordOwn, RenewIdentity};
-pub use invoke::{Attempt, Reason, Verdict, judge};
+pub use invoke::{Attempt, Reason, Verdict, holder, judge};
 pub use key::{AddKey, RotateKey, TaintKey, Tainted};
 pub use lease::{GiveUpLease, IssueLease, KeepLease, ReportLease, Wanted, wanted};
 pub use ledger::{Begin, MarkSnapshot};
@@ -83,6 +83,11 @@ pub trait Decide: Send + 'static {
     /// Whether it passes before all others: it only ends or halts something.
     fn is_urgent(&self) -> bool {
         false
+    }
+
+    /// The agent that it is about, where somebody else may ask for it: what is asked for one agent waits together.
+    fn about(&self, _: &View<'_>) -> Option<Name> {
+        None
     }
 
     /// The events that would make the request true, and the answer.
