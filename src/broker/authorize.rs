@@ -95,7 +95,8 @@ impl Broker {
     /// call are one call; elsewhere a key does nothing.
     ///
     /// # Errors
-    /// The key is malformed or was used for another call, or the caller was cut just now. All else is a verdict.
+    /// The key is malformed or was used for another call, the caller was cut just now, or the agent that an enforcement
+    /// point asks for is over its quota. All else is a verdict.
     pub async fn authorize<'a>(
         &self,
         asked: &Asked,
@@ -122,6 +123,7 @@ impl Broker {
                 return Ok(self.recorded(asked, id, None, verdict, call.as_ref().map(|call| Attempt::of(call, false))));
             }
         };
+        let _counted = self.enter_behind(&asked.caller, credential)?;
         let call = match call {
             Ok(call) => call,
             Err(reason) => {

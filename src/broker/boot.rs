@@ -76,7 +76,8 @@ impl Broker {
         let feed = Hub::new(Arc::clone(&ledger), origin.clone());
         let cuts = Arc::new(Cuts::of(&ledger, Arc::<Hub>::clone(&feed)));
         let signed = Seen::new(token::SEEN);
-        Ok(Self { ledger, cuts, keys, signed, feed, targets, crls, statuses, origin, address: address.into() })
+        let (quotas, address) = (super::Quotas::default(), address.into());
+        Ok(Self { ledger, cuts, keys, signed, feed, targets, crls, statuses, origin, quotas, address })
     }
 }
 

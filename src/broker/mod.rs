@@ -15,6 +15,7 @@ mod live;
 mod policy;
 mod presenter;
 mod published;
+mod quota;
 mod radius;
 mod read;
 mod token;
@@ -34,6 +35,7 @@ pub use lease::{Checked as CheckedBackend, Leased};
 pub use live::Live;
 pub use policy::{PoliciesInForce, PolicyFiles};
 pub use presenter::Presented;
+pub use quota::{PartyQuotas, Quota, Quotas, UnderWay};
 pub use radius::Surveyed;
 pub use read::{EventFilter, Found};
 pub use token::{Checked, SignedToken};
@@ -62,6 +64,7 @@ pub struct Broker {
     statuses: crate::effect::status::StatusLists,
     targets: Arc<Targets>,
     origin: Origin,
+    quotas: Quotas,
     cuts: Arc<Cuts>,
     /// Where callers reach it, as join tokens say.
     address: RwLock<String>,

@@ -173,7 +173,11 @@ pub fn error(refusal: &Refusal) -> Value {
     sparse(json!({
         "code": word(refusal.code),
         "message": refusal.message,
-        "detail": sparse(json!({ "reason": refusal.reason, "field": refusal.field })),
+        "detail": sparse(json!({
+            "reason": refusal.reason,
+            "field": refusal.field,
+            "retry_after_ms": refusal.retry_after.map(|pause| u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)),
+        })),
         "request_id": refusal.request_id,
     }))
 }

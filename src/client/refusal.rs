@@ -3,6 +3,8 @@
 //! The same in every case: the broker refused, it could not be reached or believed, or something on
 //! this side was wrong. One table turns a gRPC status into a [`Code`].
 
+use std::time::Duration;
+
 use tonic::Status;
 use tonic_types::StatusExt;
 
@@ -22,12 +24,14 @@ pub struct Refusal {
     pub field: Option<String>,
     /// The broker's id of the request, to find it in its log.
     pub request_id: Option<String>,
+    /// How long to wait before the same may be asked again, where the broker said it.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// A refusal made on this side.
     pub(super) fn new(code: Code, reason: &str, message: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), message: message.into(), field: None, request_id: None }
+        Self { code, reason: reason.into(), message: message.into(), field: None, request_id: None, retry_after: None }
     }
 
     /// The connector's refusal that tonic buried in `error`, if that is what failed.
@@ -41,7 +45,16 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let field = error.field.map(Into::into);
-        Self { code: error.code, reason: error.reason.into(), message: error.message, field, request_id: None }
+        let retry_after = error.retry_after.and_then(|pause| u64::try_from(pause.as_millis()).ok());
+        let retry_after = retry_after.map(Duration::from_millis);
+        Self {
+            code: error.code,
+            reason: error.reason.into(),
+            message: error.message,
+            field,
+            request_id: None,
+            retry_after,
+        }
     }
 }
 
@@ -56,6 +69,7 @@ impl From<Status> for Refusal {
         let mut refusal = Self::new(code, reason, message);
         let id = status.metadata().get("x-request-id").and_then(|id| id.to_str().ok());
         refusal.request_id = id.map(str::to_owned);
+        refusal.retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
         if let Some(mut info) = status.get_details_error_info() {
             refusal.field = info.metadata.remove("field");
             if !info.reason.is_empty() {

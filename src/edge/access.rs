@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 
 use super::drain::Drain;
 use super::fault::Place;
-use super::metrics;
+use super::{metrics, quota};
 use crate::attest::PeerCertificate;
 use crate::broker::{Asked, Broker};
 use crate::domain::agent::{AgentStatus, Kind, Operator};
@@ -192,9 +192,13 @@ async fn answer(
     let row = row_of(&rpc);
     let mut measured = metrics::Rpc::begin(row.as_ref().ok().map(|row| row.rpc));
     let peer = request.extensions().get::<PeerCertificate>();
-    let response = match row.and_then(|row| admit(&broker, row, peer)) {
-        Ok(caller) => {
+    let response = match row.and_then(|row| admit(&broker, row, peer).map(|caller| (row, caller))) {
+        Ok((row, caller)) => {
             tracing::debug!(caller = %caller.actor(), "admitted");
+            let _counted = match quota::enter(&broker, row, &caller) {
+                Ok(counted) => counted,
+                Err(error) => return shed(error, measured),
+            };
             request.extensions_mut().insert(Asked { caller, request_id });
             let _under_way = drain.begin();
             drain.response(next.run(drain.request(request)).await)
@@ -204,6 +208,13 @@ async fn answer(
             Status::from(error).into_http()
         }
     };
+    measured.answered(&response);
+    response
+}
+
+/// Who asks too much is told when to come back.
+fn shed(error: Error, mut measured: metrics::Rpc) -> Response {
+    let response = Status::from(error).into_http();
     measured.answered(&response);
     response
 }

@@ -151,6 +151,7 @@ impl Scrape {
         }
         self.broker.ledger().observe();
         self.broker.feed().observe();
+        self.broker.quotas().shed().iter().for_each(|(whose, limit, n)| measure::SHED.advance_to(*n, &[whose, limit]));
         keys(&self.broker);
         measure::observe_process(&self.data);
         let text: Arc<str> = self.exporter.render().into();

@@ -23,6 +23,7 @@ mod metrics;
 mod operators;
 mod peps;
 mod policies;
+pub mod quota;
 mod radius;
 mod revocations;
 mod status;

@@ -25,11 +25,15 @@ impl From<Error> for Status {
         }
         super::metrics::refused(error.reason);
         let metadata = error.field.map(|field| ("field".to_owned(), field.to_owned()));
-        let details = ErrorDetails::with_error_info(
+        let mut details = ErrorDetails::with_error_info(
             error.reason,
             "belay",
             metadata.into_iter().collect::<std::collections::HashMap<_, _>>(),
         );
+        if let Some(pause) = error.retry_after {
+            let pause = u64::try_from(pause.as_millis()).unwrap_or_default();
+            details.set_retry_info(Some(std::time::Duration::from_millis(pause)));
+        }
         Status::with_error_details(code, error.message, details)
     }
 }

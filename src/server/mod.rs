@@ -127,6 +127,9 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let (grpc, http) = (listen::bind("grpc", config.grpc)?, listen::bind("http", config.http)?);
     let at = [grpc.local_addr()?, http.local_addr()?];
     let broker = Arc::new(begin(&config, &mode, at[0]).await?);
+    if let Mode::Production { .. } = mode {
+        broker.quotas().set(Some(config.quotas));
+    }
     let certificate = names::issue(&broker, &config.names, at).await?;
     let until = certificate.until;
     let identity = tls::ServerIdentity::new(certificate.chain, certificate.key)?;

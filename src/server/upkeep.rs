@@ -86,6 +86,7 @@ impl Upkeep {
         self.pages.replace(page);
         self.issuers.replace(issuers);
         log::set(&next.log);
+        self.broker.quotas().set(Some(next.quotas));
         self.broker.set_address(names::address(&next.names, self.at[0]));
         self.config.send_replace(next);
         Ok(kept)
@@ -152,7 +153,7 @@ fn keep_fixed(next: &mut Config, running: &Config) -> Vec<&'static str> {
     }
     keep!(
         trust_domain, issuer, data, grpc, http, snapshot_every, request_timeout;
-        names, http_certificate, http_key, drain, log, subject_issuer
+        names, http_certificate, http_key, drain, log, subject_issuer, quotas
     );
     kept
 }

@@ -4,6 +4,7 @@
 //! may have been pasted where it does not belong.
 
 mod check;
+mod quotas;
 mod read;
 mod subject;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use subject::SubjectIssuer;
 
 use self::read::Keys;
 use super::{data, file, log};
+use crate::broker::PartyQuotas;
 use crate::domain::error::{Code, Error};
 use crate::domain::name::{Audience, TrustDomain};
 use crate::ledger::SNAPSHOT_EVERY;
@@ -58,6 +60,8 @@ pub struct Config {
     /// The identity providers whose tokens say on whose behalf a task runs. Changed by a reload, which reads their
     /// keys again. Default: none, and a task runs on behalf of nobody.
     pub subject_issuer: Vec<SubjectIssuer>,
+    /// How much each agent, owner and enforcement point may ask. Changed by a reload. A development broker has none.
+    pub quotas: PartyQuotas,
 }
 
 /// Every key of a configuration file, and what its value has to be.
@@ -75,6 +79,7 @@ const KEYS: read::Known = &[
     ("drain", "a number with its unit, from 1s to 10m, as in \"10s\""),
     ("log", "error, warn, info, debug, trace or off, or levels by module, as in \"warn,belay::ledger=debug\""),
     ("subject_issuer", "a list of at most 16 tables, each as `[[subject_issuer]]` and the keys below it"),
+    ("quotas", "one table, as `[quotas]` and the keys below it"),
 ];
 
 const MOST_NAMES: usize = 16;
@@ -99,6 +104,7 @@ impl Config {
             drain: Duration::from_secs(10),
             log: "info".to_owned(),
             subject_issuer: Vec::new(),
+            quotas: PartyQuotas::default(),
         }
     }
 
@@ -139,6 +145,7 @@ impl Config {
             drain: keys.duration("drain", time)?.unwrap_or(default.drain),
             log: keys.optional("log", |levels: &String| log::levels(levels).is_some())?.unwrap_or(default.log.clone()),
             subject_issuer: subject::read(keys.tables("subject_issuer", subject::KEYS, subject::MOST)?)?,
+            quotas: quotas::read(keys.table("quotas", quotas::KEYS)?)?,
             ..default
         };
         config.agrees()?;

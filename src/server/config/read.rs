@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use toml::{Spanned, Value};
 
-use super::{KEYS, subject};
+use super::{KEYS, quotas, subject};
 use crate::domain::error::{Code, Error};
 use crate::domain::time::Span;
 
@@ -17,8 +17,8 @@ pub(super) type Known = &'static [(&'static str, &'static str)];
 pub(super) struct Keys<'a> {
     text: &'a str,
     known: Known,
-    /// Which table it is: the key of the list, and its number from 1.
-    table: Option<(&'static str, usize)>,
+    /// Which table it is: its key, and in a list its number from 1.
+    table: Option<(&'static str, Option<usize>)>,
     left: BTreeMap<String, Spanned<Value>>,
 }
 
@@ -61,9 +61,17 @@ impl<'a> Keys<'a> {
         let tables = self.optional(key, is_good)?.unwrap_or_default();
         let keys = |(at, table): (usize, BTreeMap<String, Value>)| {
             let left = table.into_iter().map(|(key, value)| (key, Spanned::new(span.clone(), value))).collect();
-            Self { text: self.text, known, table: Some((key, at + 1)), left }.all_known()
+            Self { text: self.text, known, table: Some((key, Some(at + 1))), left }.all_known()
         };
         tables.into_iter().enumerate().map(keys).collect()
+    }
+
+    /// The one table of a key, with keys of its own; an empty one if it is left out. Errors name its line.
+    pub(super) fn table(&mut self, key: &'static str, known: Known) -> Result<Self, Error> {
+        let span = self.left.get(key).map_or(0..0, Spanned::span);
+        let table: BTreeMap<String, Value> = self.optional(key, |_| true)?.unwrap_or_default();
+        let left = table.into_iter().map(|(key, value)| (key, Spanned::new(span.clone(), value))).collect();
+        Self { text: self.text, known, table: Some((key, None)), left }.all_known()
     }
 
     /// A key that has to be there.
@@ -117,7 +125,11 @@ impl<'a> Keys<'a> {
     }
 
     fn place(&self) -> String {
-        self.table.map_or(String::new(), |(list, at)| format!(" in `[[{list}]]` {at}"))
+        match self.table {
+            None => String::new(),
+            Some((key, None)) => format!(" in `[{key}]`"),
+            Some((list, Some(at))) => format!(" in `[[{list}]]` {at}"),
+        }
     }
 
     /// The key of the file that is wrong.
@@ -133,7 +145,7 @@ fn line(text: &str, at: usize) -> usize {
 /// The key on the line that cannot be read, if it begins with one that is known.
 fn key_before(text: &str, at: usize) -> String {
     let key = text.lines().nth(line(text, at) - 1).and_then(|line| line.split('=').next()).map(str::trim);
-    let known = key.filter(|key| KEYS.iter().chain(subject::KEYS).any(|(known, _)| known == key));
+    let known = key.filter(|key| KEYS.iter().chain(subject::KEYS).chain(quotas::KEYS).any(|(known, _)| known == key));
     known.map_or(String::new(), |key| format!(" (`{key}`)"))
 }
 

@@ -12,9 +12,11 @@ fn the_shipped_sample_is_a_configuration() {
 
 #[test]
 fn the_sample_names_every_key_and_its_comments_tell_the_defaults() {
-    let (above, table) = SAMPLE.split_once("# [[subject_issuer]]\n").unwrap();
+    let (above, tables) = SAMPLE.split_once("# [[subject_issuer]]\n").unwrap();
+    let (table, quotas) = tables.split_once("# [quotas]\n").unwrap();
     let (above, table) = (uncommented(above, KEYS), uncommented(table, subject::KEYS));
-    let all = format!("{above}\n[[subject_issuer]]\n{table}");
+    let quotas = uncommented(quotas, quotas::KEYS);
+    let all = format!("{above}\n[[subject_issuer]]\n{table}\n[quotas]\n{quotas}");
     let (shown, sample) = (Config::parse(&all).unwrap(), Config::parse(SAMPLE).unwrap());
     assert!(shown.http_certificate.is_some() && shown.http_key.is_some() && shown.subject_issuer.len() == 1);
     let defaults = Config { http_certificate: None, http_key: None, subject_issuer: Vec::new(), ..shown };
@@ -27,7 +29,7 @@ fn uncommented(text: &str, keys: read::Known) -> String {
     let is_one = |line: &str| keys.iter().any(|(key, _)| is_key(line, key));
     let lines: Vec<&str> =
         text.lines().map(|line| line.strip_prefix("# ").filter(|key| is_one(key)).unwrap_or(line)).collect();
-    for (key, _) in keys.iter().filter(|(key, _)| *key != "subject_issuer") {
+    for (key, _) in keys.iter().filter(|(key, _)| !["subject_issuer", "quotas"].contains(key)) {
         assert_eq!(lines.iter().filter(|line| is_key(line, key)).count(), 1, "{key}");
     }
     lines.join("\n")
@@ -50,8 +52,9 @@ fn every_field_has_its_key() {
         drain: _,
         log: _,
         subject_issuer: _,
+        quotas: _,
     } = Config::parse(SAMPLE).unwrap();
-    assert_eq!(KEYS.len(), 13);
+    assert_eq!(KEYS.len(), 14);
 }
 
 /// Each line on top of what is needed, and the key that the error has to name.
@@ -73,6 +76,14 @@ const WRONG: &[(&str, &str)] = &[
     ("http = []", "http"),
     ("[http]\nport = 1", "http"),
     ("http = ''", "http"),
+    ("quotas = 7", "quotas"),
+    ("[[quotas]]\nagent_rate = 7", "quotas"),
+    ("[quotas]\nagent_rate = 0", "quotas"),
+    ("[quotas]\nagent_rate = -1", "quotas"),
+    ("[quotas]\nagent_rate = 1000001", "quotas"),
+    ("[quotas]\nowner_under_way = '64'", "quotas"),
+    ("[quotas]\nenforcement_point_under_way = 1.5", "quotas"),
+    ("[quotas]\noperator_rate = 1", "quotas"),
     ("grpc = '127.0.0.1:1'\nhttp = '127.0.0.1:1'", "http"),
     ("grpc = '0.0.0.0:1'\nhttp = '127.0.0.1:1'", "http"),
     ("grpc = '127.0.0.1:1'\nhttp = '[::]:1'", "http"),
