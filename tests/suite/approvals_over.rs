@@ -193,7 +193,9 @@ async fn of_two_approvals_in_one_batch_each_counts_once() {
     let first = panel.world.task(&panel.ana);
     let mut first = queued(first);
     gate.wait_for_sequencer();
-    let votes = [(&panel.bea, &one), (&panel.carl, &one), (&panel.bea, &two), (&panel.bea, &two), (&panel.carl, &two)];
+    // In the order in which they are decided: who waits is served in turns.
+    let (bea, carl) = (&panel.bea, &panel.carl);
+    let votes = [(bea, &one), (carl, &one), (bea, &two), (carl, &one), (bea, &two), (carl, &two)];
     let waiting: Vec<_> =
         votes.iter().map(|(who, approval)| queued(panel.world.submit(who, approve(approval)))).collect();
     let before = gate.batches().len();
@@ -203,7 +205,7 @@ async fn of_two_approvals_in_one_batch_each_counts_once() {
     for vote in waiting {
         outcomes.push(vote.await.map_or_else(|error| error.reason, |voted| voted.state.as_str()));
     }
-    assert_eq!(outcomes, ["approved", "approval_decided", "pending", "already_given", "approved"]);
+    assert_eq!(outcomes, ["approved", "approval_decided", "pending", "approval_decided", "already_given", "approved"]);
     assert_eq!(gate.batches().len(), before + 2, "it was not one batch");
     assert_eq!((panel.known(one.id).given.len(), panel.known(two.id).given.len()), (1, 2));
 }
