@@ -16,6 +16,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
 use crate::domain::scope::Call;
+use crate::domain::time::Span;
 use crate::wire::v1;
 use crate::wire::v1::decision_message::Said;
 use crate::wire::v1::decision_request::Said as Asks;
@@ -94,20 +95,27 @@ impl Deciding {
 
     async fn answer(&mut self, request: v1::DecisionRequest) -> v1::DecisionMessage {
         let v1::DecisionRequest { id, said, hold } = request;
-        let answer = match said {
+        let answer = self.take(id, said, hold).await;
+        let said = answer.unwrap_or_else(|error| {
+            let why = Reason { code: error.reason, message: error.message.clone() };
+            let retry_after_ms = error.retry_after.map_or(0, Span::as_millis);
+            let code = Status::from(error).code() as u32;
+            Said::Refused(v1::Refusal { code, reason: Some(reason(why)), retry_after_ms })
+        });
+        v1::DecisionMessage { id, said: Some(said) }
+    }
+
+    /// Each message counts as a request does: a stream is no way around a quota.
+    async fn take(&mut self, id: u64, said: Option<Asks>, hold: bool) -> Result<Said, Error> {
+        let _counted = self.edge.0.enter(&self.asked.caller)?;
+        match said {
             Some(Asks::Authorize(body)) if hold => self.hold(id, &body).await,
             Some(Asks::Authorize(body)) => {
                 self.edge.decide(&self.asked, &body).await.map(|made| Said::Decided(decided(made)))
             }
             Some(Asks::Report(body)) => self.report(&body).await,
             None => Err(Error::missing("said")),
-        };
-        let said = answer.unwrap_or_else(|error| {
-            let why = Reason { code: error.reason, message: error.message.clone() };
-            let code = Status::from(error).code() as u32;
-            Said::Refused(v1::Refusal { code, reason: Some(reason(why)) })
-        });
-        v1::DecisionMessage { id, said: Some(said) }
+        }
     }
 
     async fn hold(&mut self, id: u64, body: &v1::AuthorizeRequest) -> Result<Said, Error> {

@@ -146,6 +146,8 @@ fn record(caller: &Caller, about: Option<&str>, number: u8) -> Request<RecordInv
         args: None,
         decided: Default::default(),
         charged: None,
+        ticket: None,
+        redeems: None,
     };
     let (command, request_id) = (RecordInvocation { invocation }, "filler".to_owned());
     Request { command, caller: caller.clone(), request_id, idempotency: None, seed: [number; 32], blobs: Vec::new() }
