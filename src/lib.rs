@@ -32,6 +32,8 @@ pub mod edge;
 pub mod effect;
 pub mod format;
 #[cfg(feature = "broker")]
+pub mod guard;
+#[cfg(feature = "broker")]
 pub mod ledger;
 #[cfg(feature = "broker")]
 pub mod measure;
@@ -51,7 +53,9 @@ pub const EDGES: &[(&str, &[&str])] = &[
     // start: crypto provider, tracing, command line, exit code
     ("main", &["cli"]),
     // one file per noun: ordinary clients of the gRPC interface
-    ("cli", &["server", "client", "wire", "format", "cedar"]),
+    ("cli", &["server", "guard", "client", "wire", "format", "cedar"]),
+    // stands between an agent and what it uses: MCP servers over stdio, hooks of coding agents, commands
+    ("guard", &["client", "wire", "format"]),
     // the only place that builds concrete parts: listeners, TLS, tasks, drain
     ("server", &["edge", "broker", "effect", "cedar", "ledger", "store", "client", "attest", "measure"]),
     // gRPC and HTTPS: translate, nothing else

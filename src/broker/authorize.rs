@@ -235,7 +235,7 @@ impl Broker {
     }
 
     /// The one credential that a call is made under, its signature, times and binding checked.
-    fn presented(&self, asked: &Asked, shown: &Presented<'_>, now: Timestamp) -> Result<Credential, Error> {
+    pub(super) fn presented(&self, asked: &Asked, shown: &Presented<'_>, now: Timestamp) -> Result<Credential, Error> {
         let token = shown.token;
         match &asked.caller {
             // The handshake proved its key, and the access table that it may be presented.

@@ -19,6 +19,7 @@ mod quota;
 mod radius;
 mod read;
 mod token;
+mod tools;
 mod trust;
 mod why;
 

@@ -19,6 +19,7 @@ mod field;
 mod files;
 mod freeze;
 mod grant;
+mod guard;
 mod init;
 mod keys;
 mod lease;
@@ -133,6 +134,9 @@ enum Command {
     /// Decide one tool call now: exit 0 allows, 3 denies
     #[command(after_help = AUTHORIZE)]
     Authorize(authorize::Command),
+    /// Stand between an agent and what it uses, and have every call decided
+    #[command(subcommand)]
+    Guard(guard::Command),
     /// Cut grants, tokens, tasks or agents, and everything below them, at once
     #[command(
         after_help = "Example:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked' --wait 10s"
@@ -224,6 +228,7 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Backend(backend) => wait(backend.run(global)),
         Command::Lease(lease) => wait(lease.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
+        Command::Guard(guard) => guard.run(global),
         Command::Revoke(revoke) => wait(revoke.run(global)),
         Command::Revocation(revocation) => wait(revocation.run(global)),
         Command::Freeze(freeze) => wait(freeze.run(global)),

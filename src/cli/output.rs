@@ -35,6 +35,8 @@ pub enum Outcome {
     Denied,
     /// The answer waits for an approval.
     Pending,
+    /// What it ran ended so.
+    Code(u8),
 }
 
 /// What every command comes to.
@@ -55,6 +57,7 @@ impl Outcome {
             Self::Failed => 1,
             Self::Denied => 3,
             Self::Pending => 4,
+            Self::Code(code) => code,
         }
     }
 }

@@ -129,6 +129,7 @@ pub const ACCESS: &[Row] = {
         to_peps(to_holders(row("/belay.v1.Decisions/Authorize", Active, With(Ask)))),
         to_peps(to_holders(row("/belay.v1.Decisions/Stream", Active, Operators::No))),
         to_peps(to_holders(row("/belay.v1.Decisions/Report", Active, Operators::No))),
+        to_peps(to_holders(row("/belay.v1.Decisions/ListTools", Active, With(Ask)))),
         row("/belay.v1.Catalogs/Apply", No, With(ManageCatalog)),
         row("/belay.v1.Catalogs/Show", No, With(Read)),
         row("/belay.v1.Policies/Apply", No, With(ManagePolicy)),

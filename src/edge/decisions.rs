@@ -35,6 +35,19 @@ impl Decisions for Edge {
         let (asked, body) = open(request)?;
         Ok(Response::new(self.reported(&asked, &body).await?))
     }
+
+    async fn list_tools(
+        &self,
+        request: Request<v1::ListToolsRequest>,
+    ) -> Result<Response<v1::ListToolsResponse>, Status> {
+        let (asked, body) = open(request)?;
+        let shown = Presented { token: &body.token, presenter: self.asserted(&asked, &body.presenter)? };
+        let tools = body.tools.iter().map(|tool| (tool.name.as_str(), tool.schema_digest.as_str()));
+        let tools = tools.collect::<Vec<_>>();
+        let within = self.0.tools_within(&asked, &shown, &body.server, &tools)?;
+        let names = tools.iter().zip(within).filter(|(_, within)| *within).map(|((name, _), _)| (*name).to_owned());
+        Ok(Response::new(v1::ListToolsResponse { names: names.collect() }))
+    }
 }
 
 impl Edge {

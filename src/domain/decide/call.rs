@@ -10,7 +10,7 @@ use crate::domain::policy::{
 };
 use crate::domain::radius::Unions;
 use crate::domain::reach::Whole;
-use crate::domain::scope::Call;
+use crate::domain::scope::{Action as ActionPattern, Call, Scope};
 use crate::domain::time::Timestamp;
 use crate::domain::view::View;
 
@@ -25,6 +25,20 @@ pub fn judge_call(view: &View<'_>, now: Timestamp, grant: &Grant, attempt: Attem
         verdict.reasons = vec![reason];
     }
     verdict
+}
+
+/// Whether some call that lies in this scope could be allowed under this grant, going by its scopes, the schema that the
+/// catalog pins and freezes: what a list of tools is cut down to. It says yes too often and never allows anything.
+pub fn is_within_reach(view: &View<'_>, grant: &Grant, calls: &Scope, schema: Option<&str>) -> bool {
+    let pinned = || match (schema, calls.action()) {
+        (Some(shown), ActionPattern::Exact(action)) => {
+            view.catalog().schema_digest(calls.tool(), action).is_none_or(|pinned| pinned == shown)
+        }
+        _ => true,
+    };
+    grant.scopes.iter().any(|scope| scope.intersects(calls))
+        && pinned()
+        && !view.freezes().any(|freeze| freeze.stops_all(calls))
 }
 
 /// Whether the grant is live, for whatever it is used.

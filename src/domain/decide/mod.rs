@@ -37,7 +37,7 @@ pub use approval::{Approve, Deny, Voted, missing, state_of};
 pub use authority::{ApplyCatalog, ApplyPolicy};
 pub use authorize::{Authorize, Judged, RecordInvocation};
 pub use backend::{AddBackend, RemoveBackend};
-pub use call::judge_call;
+pub use call::{is_within_reach, judge_call};
 pub use certificate::{CertificateAnswer, CertificateTerms, IssueCertificate, KeepSigned, Terms};
 pub use change::{RenewGrant, SetGrantStatus};
 pub use connect::connectable;

@@ -3,7 +3,7 @@
 use super::super::Catalog;
 use super::parts::{Template, is_reserved};
 use super::{McpMessage, Reason, To, refused, shown};
-use crate::domain::scope::{Action, Args, Call, Value, members};
+use crate::domain::scope::{Action, Args, Call, Scope, Value, members};
 
 /// The resource of every call that is made by a message.
 const RESOURCE: &str = "mcp";
@@ -43,6 +43,17 @@ impl Catalog {
         let text: Vec<String> =
             params.iter().map(|(name, raw)| format!("{}:{raw}", Value::Text(name.clone()))).collect();
         Ok(call.with_args(args(&format!("{{{}}}", text.join(",")))?))
+    }
+
+    /// All calls that a `tools/call` of this tool can make, as [`Catalog::mcp`] makes them; none if it can make none.
+    pub fn tool_reach(&self, server: &str, name: &str) -> Option<Scope> {
+        match self.routes.tool(server, name).map(|route| &route.to) {
+            Some(To::Call { call, .. }) => call.reach(),
+            _ if matches!(Action::parse(name), Some(Action::Exact(_))) && !is_reserved(name) => {
+                format!("{server}:{name}@{RESOURCE}").parse().ok()
+            }
+            _ => None,
+        }
     }
 
     fn tool_call(&self, server: &str, params: Option<&str>) -> Result<Call, Reason> {

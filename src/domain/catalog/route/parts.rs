@@ -1,7 +1,7 @@
 //! Paths and calls with placeholders: `{name}` for one part, `{name...}` for all parts that are left.
 
 use super::{Reason, refused, shown};
-use crate::domain::scope::{Action, Call, Path};
+use crate::domain::scope::{Action, Call, Path, Scope};
 
 /// Bytes of a path or a call as it is written.
 const LONGEST: usize = 512;
@@ -124,6 +124,17 @@ impl Template {
         let resource = Part::all(resource)?;
         Call::parse(tool, action, "x").map_err(|_| format!("`{}` is no name of a tool", shown(tool)))?;
         Ok(Self { tool: tool.to_owned(), action: action.to_owned(), resource })
+    }
+
+    /// All calls that it can become.
+    pub(super) fn reach(&self) -> Option<Scope> {
+        let part = |part: &Part| match part {
+            Part::Name(name) => name.clone(),
+            Part::One(_) => "*".to_owned(),
+            Part::Rest(_) => "**".to_owned(),
+        };
+        let resource: Vec<String> = self.resource.iter().map(part).collect();
+        format!("{}:{}@{}", self.tool, self.action, resource.join("/")).parse().ok()
     }
 
     /// The call, with a text for each placeholder. Each is exactly what its placeholder says, so that no text reaches
