@@ -1,17 +1,24 @@
 //! `belay guard`: what stands between an agent and what it uses.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
 
 use super::connect::Global;
-use super::output::{Answer, Outcome};
+use super::output::{Answer, Outcome, failed, note};
 use super::secret::Secret;
 use super::{lifetime, wait};
 use crate::client::Refusal;
-use crate::domain::error::Error;
+use crate::domain::error::{Code, Error};
+use crate::guard::hook::{self, Agent, Told, settings};
 use crate::guard::{Authority, Ended, Source, mcp};
+
+/// Of `belay guard hook --help`.
+const HOOK: &str = "Example, as a coding agent runs it:
+  belay --identity ./coder guard hook claude --grant grt_01m826b20gfdtagbpvxzh7napv";
 
 /// Of `belay guard mcp --help`.
 const MCP: &str = "Examples:
@@ -25,6 +32,48 @@ pub enum Command {
     /// Guard an MCP server over stdio: run this in its place, with the server's command behind `--`
     #[command(after_help = MCP)]
     Mcp(Mcp),
+    /// Decide one call of a coding agent: its JSON on stdin, the answer in its own form; whatever fails blocks
+    #[command(after_help = HOOK)]
+    Hook(Hook),
+    /// Put the hook into the settings of a coding agent, beside all that is there
+    #[command(
+        after_help = "Example:\n  belay --identity ./coder guard init claude --dir ~/src/web --grant grt_01m826b20gfdtagbpvxzh7napv"
+    )]
+    Init(Init),
+}
+
+/// Which coding agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Claude Code.
+    Claude,
+    /// Codex.
+    Codex,
+}
+
+/// A call of a coding agent.
+#[derive(Debug, Args)]
+pub struct Hook {
+    /// Whose hook this is
+    agent: Kind,
+    #[command(flatten)]
+    under: Under,
+    /// The call was made: say what became of it
+    #[arg(long)]
+    post: bool,
+}
+
+/// Settings to write.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Whose settings
+    agent: Kind,
+    /// The directory of the project
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// The grant under which calls are made
+    #[arg(long, env = "BELAY_GRANT", hide_env_values = true)]
+    grant: String,
 }
 
 /// An MCP server to guard.
@@ -53,11 +102,14 @@ pub struct Mcp {
 #[derive(Debug, Args)]
 pub struct Under {
     /// The grant under which tokens are issued
-    #[arg(long, env = "BELAY_GRANT", hide_env_values = true, required_unless_present = "token")]
+    #[arg(long, env = "BELAY_GRANT", hide_env_values = true)]
     grant: Option<String>,
     /// A token, `@FILE` (read again as it changes), or `-` for stdin
     #[arg(long, value_name = "TOKEN|@FILE|-", conflicts_with = "grant")]
     token: Option<Secret>,
+    /// The same, of a file
+    #[arg(long, env = "BELAY_TOKEN_FILE", value_name = "FILE", hide = true, hide_env_values = true)]
+    token_file: Option<PathBuf>,
 }
 
 impl Command {
@@ -65,6 +117,8 @@ impl Command {
     pub fn run(self, global: &Global) -> Answer {
         match self {
             Self::Mcp(mcp) => wait(mcp.run(global)),
+            Self::Hook(hook) => Ok(hook.run(global)),
+            Self::Init(init) => init.run(global),
         }
     }
 }
@@ -87,17 +141,82 @@ impl Mcp {
     }
 }
 
+impl Hook {
+    /// It answers in any case, and every failure is an answer that blocks.
+    fn run(self, global: &Global) -> Outcome {
+        let identity = hook::identity(global.identity.as_deref());
+        let options = identity.and_then(|identity| {
+            let source = self.under.source()?;
+            Ok(hook::Options { agent: self.agent.into(), addr: global.addr_or_default(), identity, source })
+        });
+        let told = match (options, self.post) {
+            (Ok(options), false) => hook::before(std::io::stdin(), options),
+            (Ok(options), true) => hook::after(std::io::stdin(), options),
+            (Err(refusal), post) => {
+                let err = format!("belay blocks this call: {refusal}");
+                Told { out: String::new(), err, code: if post { 1 } else { 2 } }
+            }
+        };
+        let written = told.out.is_empty() || global.printer().text(&told.out).is_ok();
+        if !told.err.is_empty() {
+            note(&told.err);
+        }
+        match written {
+            true => Outcome::Code(told.code),
+            false => {
+                note("belay blocks this call: the answer cannot be written");
+                Outcome::Code(2)
+            }
+        }
+    }
+}
+
+impl Init {
+    fn run(self, global: &Global) -> Answer {
+        let identity = hook::identity(global.identity.as_deref())?;
+        // The agent runs it from wherever it is.
+        let identity = std::fs::canonicalize(&identity).map_err(|error| {
+            Error::malformed("identity", &identity.to_string_lossy(), &format!("cannot find it: {error}"))
+        })?;
+        crate::client::Identity::load(&identity)?;
+        let belay = std::env::current_exe()
+            .map_err(|error| failed("no_program", format!("cannot find this program's own file: {error}")))?;
+        let (agent, addr) = (Agent::from(self.agent), global.addr_or_default());
+        let hook = settings::Hook { agent, belay: &belay, addr: &addr, identity: &identity, grant: &self.grant };
+        let changed = settings::install(&hook, &self.dir)?;
+        let file = settings::file(agent, &self.dir).display().to_string();
+        let document = json!({ "file": file, "changed": changed, "grant": self.grant });
+        global.printer().print(&document, || {
+            let what = if changed { "every tool is decided now, by the hook in" } else { "nothing to change in" };
+            format!("{what} {file}\nprove it with: belay doctor")
+        })
+    }
+}
+
+impl From<Kind> for Agent {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Claude => Self::Claude,
+            Kind::Codex => Self::Codex,
+        }
+    }
+}
+
 impl Under {
     fn source(self) -> Result<Source, Refusal> {
-        match (self.grant, self.token) {
-            (_, Some(Secret::File(path))) => Ok(Source::File(path.into())),
-            // The client's messages come on stdin.
-            (_, Some(Secret::Stdin)) => {
-                Err(Error::malformed("token", "-", "stdin is the MCP client's; take the token from @FILE").into())
+        match (self.token, self.grant, self.token_file) {
+            (Some(Secret::File(path)), _, _) => Ok(Source::File(path.into())),
+            // The messages come on stdin.
+            (Some(Secret::Stdin), _, _) => {
+                Err(Error::malformed("token", "-", "stdin has the messages; take the token from @FILE").into())
             }
-            (_, Some(token)) => Ok(Source::Token(token.read()?)),
-            (Some(grant), None) => Ok(Source::Grant(grant)),
-            (None, None) => Err(Error::missing("grant").into()),
+            (Some(token), _, _) => Ok(Source::Token(token.read()?)),
+            (None, Some(grant), _) if !grant.is_empty() => Ok(Source::Grant(grant)),
+            (None, _, Some(file)) if !file.as_os_str().is_empty() => Ok(Source::File(file)),
+            (None, _, _) => {
+                let why = "no grant is named: give --grant or --token, or set BELAY_GRANT or BELAY_TOKEN_FILE";
+                Err(Error::new(Code::Invalid, "no_grant", why).on("grant").into())
+            }
         }
     }
 }

@@ -250,7 +250,7 @@ async fn dial(addr: &str, identity: &Path) -> Result<(Channel, Vec<u8>), Refusal
     Ok((channel, identity.certificate().to_vec()))
 }
 
-fn read(path: &Path) -> Result<String, Refusal> {
+pub(super) fn read(path: &Path) -> Result<String, Refusal> {
     use std::io::Read as _;
     let mut text = String::new();
     let file = std::fs::File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));

@@ -6,6 +6,7 @@
 mod access;
 mod child;
 mod ended;
+pub mod hook;
 mod line;
 pub mod mcp;
 
