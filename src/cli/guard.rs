@@ -105,7 +105,7 @@ pub struct Under {
     #[arg(long, env = "BELAY_GRANT", hide_env_values = true)]
     grant: Option<String>,
     /// A token, `@FILE` (read again as it changes), or `-` for stdin
-    #[arg(long, value_name = "TOKEN|@FILE|-", conflicts_with = "grant")]
+    #[arg(long, value_name = "TOKEN|@FILE|-")]
     token: Option<Secret>,
     /// The same, of a file
     #[arg(long, env = "BELAY_TOKEN_FILE", value_name = "FILE", hide = true, hide_env_values = true)]

@@ -31,6 +31,7 @@ mod progress;
 mod radius;
 mod revocation;
 mod revoke;
+mod run;
 mod secret;
 mod serve;
 mod status;
@@ -137,6 +138,9 @@ enum Command {
     /// Stand between an agent and what it uses, and have every call decided
     #[command(subcommand)]
     Guard(guard::Command),
+    /// Run a command under a grant of its own, which ends when the command does
+    #[command(after_help = run::EXAMPLE)]
+    Run(run::Command),
     /// Cut grants, tokens, tasks or agents, and everything below them, at once
     #[command(
         after_help = "Example:\n  belay revoke grt_01m826b20gfdtagbpvxzh7napv agent:coder --reason 'leaked' --wait 10s"
@@ -229,6 +233,7 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Lease(lease) => wait(lease.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
         Command::Guard(guard) => guard.run(global),
+        Command::Run(run) => wait(run.run(global)),
         Command::Revoke(revoke) => wait(revoke.run(global)),
         Command::Revocation(revocation) => wait(revocation.run(global)),
         Command::Freeze(freeze) => wait(freeze.run(global)),

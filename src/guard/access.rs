@@ -70,6 +70,8 @@ pub struct Authority {
     source: Source,
     /// Whether the grant is renewed, too.
     keep: bool,
+    /// For how long the grant was given at first, in milliseconds: it is renewed for as long each time.
+    ttl: std::sync::OnceLock<i64>,
     now: watch::Sender<Arc<Access>>,
     wishes: (mpsc::Sender<()>, tokio::sync::Mutex<mpsc::Receiver<()>>),
     certificate: std::sync::Mutex<Vec<u8>>,
@@ -97,6 +99,7 @@ impl Authority {
             identity: identity.to_owned(),
             source,
             keep,
+            ttl: std::sync::OnceLock::new(),
             now,
             wishes: (wish, tokio::sync::Mutex::new(wishes)),
             certificate: std::sync::Mutex::new(certificate),
@@ -202,7 +205,7 @@ impl Authority {
         if !self.keep {
             return Ok(grant);
         }
-        let ttl_ms = span(&grant.created_at, &grant.expires_at);
+        let ttl_ms = *self.ttl.get_or_init(|| span(&grant.created_at, &grant.expires_at));
         let renewed = grants.renew(RenewGrantRequest { id: id.to_owned(), ttl_ms }).await;
         match renewed.map_err(Refusal::from) {
             Ok(renewed) => Ok(renewed.into_inner().grant.unwrap_or(grant)),

@@ -2,10 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio as Pipe};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use tokio::process::{Child as Process, ChildStdin, ChildStdout, Command};
 
 use crate::client::Refusal;
@@ -22,6 +22,20 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Child {
     process: Process,
     group: Option<Pid>,
+    /// Where it has no group of its own.
+    alone: Option<Pid>,
+}
+
+/// Where its stdin and stdout lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdio {
+    /// To this process.
+    Piped,
+    /// Where this process's lead.
+    Shared,
+    /// The same, and that is a terminal: only who is in its foreground group may read it, so this has no group of its own,
+    /// and what it starts is not ended with it.
+    Terminal,
 }
 
 /// The environment of a child: the plain part of ours, and what is named.
@@ -38,27 +52,31 @@ pub fn environment(named: &[String]) -> Result<Vec<(OsString, OsString)>, Refusa
 }
 
 impl Child {
-    /// Starts it. With `piped` its stdin and stdout are this process's to use, else they are its own.
+    /// Starts it.
     ///
     /// # Errors
     /// There is no such program, or it cannot be started.
     pub fn start<V: AsRef<OsStr>>(
         words: &[OsString],
         environment: impl IntoIterator<Item = (OsString, V)>,
-        piped: bool,
+        stdio: Stdio,
     ) -> Result<Self, Refusal> {
         let (program, arguments) = words.split_first().ok_or_else(|| Error::missing("command"))?;
         let mut command = Command::new(program);
-        command.args(arguments).env_clear().envs(environment).process_group(0).kill_on_drop(true);
-        if piped {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments).env_clear().envs(environment).kill_on_drop(true);
+        if stdio != Stdio::Terminal {
+            command.process_group(0);
+        }
+        if stdio == Stdio::Piped {
+            command.stdin(Pipe::piped()).stdout(Pipe::piped());
         }
         let process = command.spawn().map_err(|error| {
             let message = format!("cannot start `{}`: {error}", program.to_string_lossy().escape_debug());
             Refusal::from(Error::new(Code::Invalid, "not_started", message).on("command"))
         })?;
-        let group = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Self { process, group })
+        let id = process.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let (group, alone) = if stdio == Stdio::Terminal { (None, id) } else { (id, None) };
+        Ok(Self { process, group, alone })
     }
 
     /// Its two ends, if they are piped; once.
@@ -68,7 +86,9 @@ impl Child {
 
     /// Waits for it: its exit code, 128 + the signal if one ended it.
     pub async fn wait(&mut self) -> i32 {
-        self.process.wait().await.map_or(1, code)
+        let ended = self.process.wait().await;
+        self.alone = None;
+        ended.map_or(1, code)
     }
 
     /// Passes a signal on to all of its group.
@@ -76,6 +96,9 @@ impl Child {
         if let Some(group) = self.group {
             // It may be over by now.
             let _ = kill_process_group(group, signal);
+        }
+        if let Some(alone) = self.alone {
+            let _ = kill_process(alone, signal);
         }
     }
 
@@ -85,13 +108,13 @@ impl Child {
         for _ in 0..GRACE.as_millis() / LOOK.as_millis() {
             let ended = matches!(self.process.try_wait(), Ok(Some(_)));
             if ended && self.group.is_none_or(|group| test_kill_process_group(group).is_err()) {
-                self.group = None;
+                (self.group, self.alone) = (None, None);
                 return;
             }
             tokio::time::sleep(LOOK).await;
         }
         self.signal(Signal::KILL);
-        self.group = None;
+        (self.group, self.alone) = (None, None);
         let _ = self.process.wait().await;
     }
 }

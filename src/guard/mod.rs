@@ -9,6 +9,9 @@ mod ended;
 pub mod hook;
 mod line;
 pub mod mcp;
+pub mod run;
+mod socket;
+mod watch;
 
 use crate::client::Refusal;
 use crate::domain::error::{Code, Error};
@@ -24,4 +27,13 @@ fn failed(reason: &'static str, message: impl Into<String>) -> Refusal {
 /// What cannot be asked now.
 fn unavailable(message: impl Into<String>) -> Refusal {
     Error::new(Code::Unavailable, "unavailable", message).into()
+}
+
+/// Resolves when this process is asked to stop.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
 }

@@ -190,7 +190,7 @@ impl Said {
 pub fn identity(named: Option<&Path>) -> Result<PathBuf, Refusal> {
     let named = named.filter(|dir| !dir.as_os_str().is_empty());
     named.map(Path::to_owned).ok_or_else(|| {
-        let why = "no identity is named: set BELAY_IDENTITY, or run `belay guard init` again";
+        let why = "no identity is named: set BELAY_IDENTITY, or run `belay guard init` for a hook";
         Refusal::from(Error::new(crate::domain::error::Code::Invalid, "no_identity", why).on("identity"))
     })
 }

@@ -10,7 +10,6 @@ mod request;
 mod stdio;
 mod step_up;
 mod tools;
-mod watch;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -24,10 +23,12 @@ use tokio::task::JoinSet;
 
 use self::message::{Id, Message};
 use self::pins::Pins;
-use super::child::Child;
+use super::child::{Child, Stdio};
 use super::line::Line;
-use super::{Authority, Ended, failed};
+use super::watch::{Watch, asking, renewed};
+use super::{Access, Authority, Ended, failed};
 use crate::client::Refusal;
+use crate::wire::v1::AuthorizeRequest;
 
 pub use super::child::environment;
 
@@ -109,10 +110,11 @@ pub async fn run(authority: Authority, options: Options) -> Result<Ended, Refusa
         cut: seen::Sender::new(None),
         looking: tokio::sync::Mutex::default(),
     });
-    if let Some(ended) = session.may_begin().await? {
+    let watch = Watch { authority: &authority, line: &session.line, tool: &session.server };
+    if let Some(ended) = watch.may_begin().await? {
         return Ok(ended);
     }
-    let mut child = Child::start(&options.words, options.environment, true)?;
+    let mut child = Child::start(&options.words, options.environment, Stdio::Piped)?;
     let (stdin, stdout) = child.pipes().ok_or_else(|| failed("no_pipes", "the server has no stdin and stdout"))?;
     let stdout = stdout.into_owned_fd().map_err(|error| failed("no_pipes", format!("no stdout to read: {error}")))?;
     let from_server = stdio::lines("from-server", std::fs::File::from(stdout))?;
@@ -123,9 +125,9 @@ pub async fn run(authority: Authority, options: Options) -> Result<Ended, Refusa
         biased;
         Ok(ended) = cut.wait_for(Option::is_some) => ended.clone().unwrap_or(Ended::Stopped),
         ended = authority.keep() => ended,
-        ended = Arc::clone(&session).watch() => ended,
+        ended = watch.watch() => ended,
         () = Arc::clone(&session).serve(from_client) => Ended::Stopped,
-        () = stopped() => Ended::Stopped,
+        () = super::stopped() => Ended::Stopped,
         // It closed its stdout: it is ending.
         () = Arc::clone(&session).relay(from_server) => {
             let ended = tokio::time::timeout(LAST, child.wait()).await;
@@ -170,18 +172,24 @@ async fn feed(mut stdin: ChildStdin, mut lines: mpsc::Receiver<String>) {
     }
 }
 
-/// Resolves when this process is asked to stop.
-async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-}
-
 impl Session {
     fn state<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
         with(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The question whether a message may be passed on.
+    fn asking(&self, method: &str, params: &str, schema: &str, key: &str) -> AuthorizeRequest {
+        let mut asked = asking(&self.authority, &self.server, method, params);
+        asked.idempotency_key = key.to_owned();
+        if let Some(mcp) = &mut asked.mcp {
+            mcp.schema_digest = schema.to_owned();
+        }
+        asked
+    }
+
+    /// Waits a while for a token after this one.
+    async fn renewed(&self, spent: &Access) {
+        renewed(&self.authority, spent).await;
     }
 
     /// Says something to the client. One that is gone hears nothing.

@@ -8,9 +8,9 @@ use tokio::task::JoinSet;
 
 use super::super::ended::{Meaning, meaning, of};
 use super::super::line::{Hold, Over};
+use super::super::watch::reason;
 use super::message::{Id, Message, refused};
 use super::stdio::Line;
-use super::watch::reason;
 use super::{DRAIN, Open, Session};
 use crate::client::{Refusal, made_up_key};
 use crate::domain::error::Code;

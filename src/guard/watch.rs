@@ -1,15 +1,14 @@
-//! The session itself, held at the broker for as long as it lasts: when its grant is cut, it is over at once.
+//! An authority held at the broker for as long as it is used: when its grant is cut, that is known at once.
+//!
+//! What is held is a session with the tool, which whoever may call anything of it may hold, and which calls nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::ended::{Meaning, meaning, of};
-use super::super::line::{Hold, Over};
-use super::super::unavailable;
-use super::Session;
+use super::ended::{Ended, Meaning, meaning, of};
+use super::line::{Hold, Line, Over};
+use super::{Access, Authority, unavailable};
 use crate::client::Refusal;
 use crate::domain::error::Error;
-use crate::guard::{Access, Ended};
 use crate::wire::v1::{AuthorizeRequest, AuthorizeResponse, McpRequest, Reason};
 
 /// Between two looks at an authority that is halted, or a broker that is away.
@@ -17,13 +16,23 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// For how long a new token is waited for.
 const RENEWED: Duration = Duration::from_secs(3);
 
-impl Session {
+/// One session.
+pub(super) struct Watch<'a> {
+    /// What it is held under.
+    pub authority: &'a Authority,
+    /// To the broker.
+    pub line: &'a Line,
+    /// The tool, as scopes name it.
+    pub tool: &'a str,
+}
+
+impl Watch<'_> {
     /// Whether a session may be held under this grant: how it ended where it ended before it began.
     ///
     /// # Errors
     /// It may not, or the broker does not say.
-    pub(super) async fn may_begin(&self) -> Result<Option<Ended>, Refusal> {
-        let verdict = self.line.authorize(self.asking("ping", "", "", "")).await?;
+    pub async fn may_begin(&self) -> Result<Option<Ended>, Refusal> {
+        let verdict = self.line.authorize(self.asking()).await?;
         if verdict.decision == "allow" {
             self.line.report(&verdict.id, "done", "").await;
             return Ok(None);
@@ -36,10 +45,10 @@ impl Session {
     }
 
     /// Holds it until it is over.
-    pub(super) async fn watch(self: Arc<Self>) -> Ended {
+    pub async fn watch(&self) -> Ended {
         loop {
             let access = self.authority.access();
-            match self.line.hold(self.asking("ping", "", "", "")).await {
+            match self.line.hold(self.asking()).await {
                 Ok((verdict, hold)) if verdict.decision == "allow" => {
                     if let Some(ended) = self.held(&access, &verdict, hold).await {
                         return ended;
@@ -49,7 +58,7 @@ impl Session {
                     let Reason { code, message } = reason(&verdict);
                     match meaning(&code) {
                         Meaning::Over => return Ended::Cut { code, message },
-                        Meaning::Token => self.renewed(&access).await,
+                        Meaning::Token => renewed(self.authority, &access).await,
                         _ => {}
                     }
                     tokio::time::sleep(PAUSE).await;
@@ -77,22 +86,26 @@ impl Session {
         (meaning(&code) == Meaning::Over).then_some(Ended::Cut { code, message })
     }
 
-    /// Waits a while for a token after this one.
-    pub(super) async fn renewed(&self, spent: &Access) {
-        self.authority.renew(spent);
-        let mut changes = self.authority.changes();
-        let _ = tokio::time::timeout(RENEWED, changes.wait_for(|now| now.tokens != spent.tokens)).await;
+    fn asking(&self) -> AuthorizeRequest {
+        asking(self.authority, self.tool, "ping", "")
     }
+}
 
-    /// The question whether a message may be passed on. The broker maps it to a call, by the routes of its catalog.
-    pub(super) fn asking(&self, method: &str, params: &str, schema: &str, key: &str) -> AuthorizeRequest {
-        let [server, method, params, schema_digest] = [&self.server, method, params, schema].map(str::to_owned);
-        AuthorizeRequest {
-            token: self.authority.access().token.clone(),
-            idempotency_key: key.to_owned(),
-            mcp: Some(McpRequest { server, method, params, schema_digest }),
-            ..AuthorizeRequest::default()
-        }
+/// Waits a while for a token after this one.
+pub(super) async fn renewed(authority: &Authority, spent: &Access) {
+    authority.renew(spent);
+    let mut changes = authority.changes();
+    let _ = tokio::time::timeout(RENEWED, changes.wait_for(|now| now.tokens != spent.tokens)).await;
+}
+
+/// The question whether a message of an MCP client may be passed on. The broker maps it to a call, by the routes of its
+/// catalog.
+pub(super) fn asking(authority: &Authority, server: &str, method: &str, params: &str) -> AuthorizeRequest {
+    let [server, method, params] = [server, method, params].map(str::to_owned);
+    AuthorizeRequest {
+        token: authority.access().token.clone(),
+        mcp: Some(McpRequest { server, method, params, schema_digest: String::new() }),
+        ..AuthorizeRequest::default()
     }
 }
 
