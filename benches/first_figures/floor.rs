@@ -94,6 +94,10 @@ impl Decisions for Floor {
     async fn report(&self, _: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
         Err(Status::unimplemented("the floor keeps nothing"))
     }
+
+    async fn list_tools(&self, _: Request<v1::ListToolsRequest>) -> Result<Response<v1::ListToolsResponse>, Status> {
+        Err(Status::unimplemented("the floor has no tools"))
+    }
 }
 
 /// Serves until stdin ends, so that it does not outlive whoever started it. Prints its address once, after the
