@@ -7,7 +7,9 @@
 mod acts;
 mod cluster;
 mod elevated;
+mod guarded;
 mod leased;
+mod notes;
 mod stage;
 
 use std::time::Instant;
@@ -22,7 +24,11 @@ use super::tree;
 
 /// Nothing to choose.
 #[derive(Debug, Args)]
-pub struct Command {}
+pub struct Command {
+    /// Be the MCP server of the story
+    #[arg(long, hide = true)]
+    notes: bool,
+}
 
 /// Prints the steps as they are done.
 struct Teller {
@@ -36,6 +42,10 @@ type Title = (&'static str, &'static str);
 impl Command {
     /// Tells it. An interrupt ends it like a failed step: the broker is stopped and its directory removed.
     pub async fn run(self, printer: Printer) -> Answer {
+        if self.notes {
+            // It ends when its client goes away, however that goes.
+            return Ok(notes::serve().map_or(Outcome::Failed, |()| Outcome::Done));
+        }
         let mut teller = Teller { printer, steps: 0 };
         teller.say("A throw-away broker, two agents, two humans. Each step is a real process over mTLS.\n");
         let begun = now();
@@ -70,6 +80,7 @@ async fn scenes(teller: &mut Teller, stage: &Stage) -> Result<()> {
     let cast = gather(teller, stage).await?;
     within(teller, stage, &cast).await?;
     leased::play(teller, stage, &cast.task).await?;
+    guarded::play(teller, stage, &cast.task).await?;
     elevated(teller, stage, &cast).await?;
     teller.picture("before", &acts::tree(stage, &cast.root).await?);
     let title = ("revoked", "an operator revokes the root: one event, and it is over");

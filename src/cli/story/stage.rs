@@ -86,6 +86,18 @@ impl Stage {
         Ok(Said { exit: output.status.code().unwrap_or(-1), out: last(&output.stdout), error })
     }
 
+    /// Starts a command as an agent, to be talked to.
+    pub fn spawn(&self, agent: &str, words: &[&str]) -> Result<Child> {
+        let mut process = command(&self.belay, self.home.path());
+        process.args(words).env("BELAY_ADDR", &self.addr).env("BELAY_IDENTITY", self.identity(agent));
+        process.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot start a process")
+    }
+
+    /// This program's own file.
+    pub fn belay(&self) -> &Path {
+        &self.belay
+    }
+
     /// A file of the story.
     pub fn file(&self, name: &str, text: &str) -> Result<String> {
         let path = self.home.path().join(name);
