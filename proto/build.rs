@@ -16,6 +16,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         messages.boxed("belay.v1.DecisionRequest.said.authorize");
         let services = tonic_prost_build::configure().skip_debug(SECRET).codec_path("crate::wire::Codec");
         services.compile_fds_with_config(files, messages)?;
+
+        // What others speak is read as they mean it: fields that are not known are passed over.
+        let files = protox::compile(["foreign/ext_authz.proto", "foreign/ext_mcp.proto"], ["proto"])?;
+        let descriptor = std::path::Path::new(&std::env::var("OUT_DIR")?).join("foreign.bin");
+        std::fs::write(descriptor, files.encode_to_vec())?;
+        tonic_prost_build::configure().skip_debug(FOREIGN_SECRET).compile_fds(files)?;
     }
     Ok(())
 }
@@ -28,4 +34,11 @@ const SECRET: [&str; 16] = [
     "belay.v1.AddBackendRequest", "belay.v1.LeaseSecret", "belay.v1.IssueLeaseResponse", "belay.v1.AuthorizeResponse",
     "belay.v1.IssueLeaseRequest", "belay.v1.HttpRequest", "belay.v1.McpRequest", "belay.v1.DpopProof",
     "belay.v1.InvitedPep",
+];
+
+/// The same, of what others speak.
+#[cfg(feature = "broker")]
+const FOREIGN_SECRET: [&str; 4] = [
+    "envoy.service.auth.v3.HttpRequest", "envoy.service.auth.v3.HeaderValue", "agentgateway.dev.ext_mcp.McpRequest",
+    "agentgateway.dev.ext_mcp.McpResponse",
 ];

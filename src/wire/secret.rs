@@ -32,3 +32,28 @@ shown! {
     DpopProof { method }
     InvitedPep { pep, join_expires_at }
 }
+
+impl Debug for super::envoy::HttpRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("HttpRequest").field("method", &self.method).field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl Debug for super::envoy::HeaderValue {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("HeaderValue").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+macro_rules! mcp {
+    ($($message:ident)*) => {$(
+        impl Debug for super::ext_mcp::$message {
+            fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+                let mut shown = f.debug_struct(stringify!($message));
+                shown.field("service_names", &self.service_names).field("method", &self.method).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+mcp! { McpRequest McpResponse }
