@@ -38,7 +38,7 @@ const SECRET: [&str; 16] = [
 
 /// The same, of what others speak.
 #[cfg(feature = "broker")]
-const FOREIGN_SECRET: [&str; 4] = [
+const FOREIGN_SECRET: [&str; 5] = [
     "envoy.service.auth.v3.HttpRequest", "envoy.service.auth.v3.HeaderValue", "agentgateway.dev.ext_mcp.McpRequest",
-    "agentgateway.dev.ext_mcp.McpResponse",
+    "agentgateway.dev.ext_mcp.McpResponse", "agentgateway.dev.ext_mcp.McpHeader",
 ];

@@ -45,6 +45,12 @@ impl Debug for super::envoy::HeaderValue {
     }
 }
 
+impl Debug for super::ext_mcp::McpHeader {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.debug_struct("McpHeader").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
 macro_rules! mcp {
     ($($message:ident)*) => {$(
         impl Debug for super::ext_mcp::$message {
