@@ -12,6 +12,7 @@ mod join;
 mod keys;
 mod lease;
 mod live;
+mod offered;
 mod policy;
 mod presenter;
 mod published;

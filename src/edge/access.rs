@@ -130,6 +130,9 @@ pub const ACCESS: &[Row] = {
         to_peps(to_holders(row("/belay.v1.Decisions/Stream", Active, Operators::No))),
         to_peps(to_holders(row("/belay.v1.Decisions/Report", Active, Operators::No))),
         to_peps(to_holders(row("/belay.v1.Decisions/ListTools", Active, With(Ask)))),
+        to_peps(row("/envoy.service.auth.v3.Authorization/Check", No, Operators::No)),
+        to_peps(row("/agentgateway.dev.ext_mcp.ExtMcp/CheckRequest", No, Operators::No)),
+        to_peps(row("/agentgateway.dev.ext_mcp.ExtMcp/CheckResponse", No, Operators::No)),
         row("/belay.v1.Catalogs/Apply", No, With(ManageCatalog)),
         row("/belay.v1.Catalogs/Show", No, With(Read)),
         row("/belay.v1.Policies/Apply", No, With(ManagePolicy)),
@@ -159,6 +162,22 @@ pub const ACCESS: &[Row] = {
         to_holders(open("/grpc.health.v1.Health/Watch")),
     ]
 };
+
+/// The pages over HTTPS that are not for everybody: decisions, for enforcement points.
+pub const PAGES: &[Row] = &[
+    to_peps(row("/v1/authorize", Agents::No, Operators::No)),
+    to_peps(row("/access/v1/evaluation", Agents::No, Operators::No)),
+    to_peps(row("/access/v1/evaluations", Agents::No, Operators::No)),
+];
+
+/// Who asks a page, if it is for them.
+pub(super) fn page(broker: &Broker, path: &str, peer: Option<&PeerCertificate>) -> Result<Asked, Error> {
+    let row = PAGES.iter().find(|row| row.rpc == path);
+    let row = row.ok_or_else(|| Error::denied("not_in_table", "there is no such page"));
+    let admitted = row.and_then(|row| admit(broker, row, peer));
+    let caller = admitted.inspect_err(|error| metrics::not_admitted(error.reason))?;
+    Ok(Asked { caller, request_id: request_id(broker) })
+}
 
 /// Puts the table before every service.
 pub(super) fn guard(routes: Routes, broker: Arc<Broker>, drain: Drain) -> Routes {

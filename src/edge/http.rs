@@ -3,15 +3,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use tracing::Instrument as _;
 
 use super::fault::Place;
-use super::lists;
 use super::metrics::Scrape;
+use super::{Edge, access, authzen, forward, lists};
+use crate::attest::subject::Issuers;
 use crate::domain::error::Error;
 use crate::domain::key::Purpose;
 use crate::format::bundle;
@@ -20,8 +22,9 @@ use crate::format::bundle;
 const REFRESH: u32 = 300;
 
 /// The router of the HTTPS listener.
-pub fn pages(scrape: Scrape) -> axum::Router {
-    axum::Router::new()
+pub fn pages(scrape: Scrape, issuers: &Arc<Issuers>) -> axum::Router {
+    let edge = Arc::new(Edge::over(&scrape.shared(), issuers));
+    let pages = axum::Router::new()
         .route("/.well-known/jwks.json", get(jwks))
         .route("/bundle", get(trust_bundle))
         .route("/crl", get(lists::directory))
@@ -32,8 +35,37 @@ pub fn pages(scrape: Scrape) -> axum::Router {
         .route("/readyz", get(ready))
         .route("/checkpoint", get(checkpoint))
         .route("/metrics", get(measurements))
-        .layer(axum::middleware::from_fn(contain))
-        .with_state(Arc::new(scrape))
+        .with_state(Arc::new(scrape));
+    pages.merge(decisions(edge)).layer(axum::middleware::from_fn(contain))
+}
+
+/// What enforcement points ask over HTTPS. Nobody else's body is read.
+fn decisions(edge: Arc<Edge>) -> axum::Router {
+    axum::Router::new()
+        .route(forward::PATH, get(forward::authorize).post(forward::authorize))
+        .route(authzen::EVALUATION, post(authzen::evaluation))
+        .route(authzen::EVALUATIONS, post(authzen::evaluations))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&edge), admit))
+        .route(authzen::METADATA, get(authzen::metadata))
+        .layer(DefaultBodyLimit::max(authzen::LARGEST))
+        .with_state(edge)
+}
+
+async fn admit(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
+    match access::page(&edge.0, request.uri().path(), request.extensions().get()) {
+        Ok(asked) => {
+            let span = tracing::info_span!("page", request_id = asked.request_id, path = request.uri().path());
+            request.extensions_mut().insert(asked);
+            next.run(request).instrument(span).await
+        }
+        Err(error) => refused(&error).into_response(),
+    }
+}
+
+/// Why somebody may not ask here. Proxies take a 403 for what it is, whatever the reason.
+fn refused(error: &Error) -> (StatusCode, axum::Json<serde_json::Value>) {
+    let told = serde_json::json!({ "error": { "code": error.reason, "message": error.message } });
+    (StatusCode::FORBIDDEN, axum::Json(told))
 }
 
 /// In a task of its own: a page that panics does not take along what else its connection carries.

@@ -133,6 +133,10 @@ impl Scrape {
         &self.broker
     }
 
+    pub(super) fn shared(&self) -> Arc<Broker> {
+        Arc::clone(&self.broker)
+    }
+
     /// The text, at most a second old.
     pub(super) async fn read(&self) -> Arc<str> {
         let mut last = self.last.lock().await;

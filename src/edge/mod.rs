@@ -3,6 +3,7 @@
 pub mod access;
 mod approvals;
 mod audit;
+mod authzen;
 mod backends;
 mod catalogs;
 mod certificates;
@@ -10,8 +11,11 @@ mod convert;
 mod deciding;
 mod decisions;
 mod drain;
+mod envoy;
+mod ext_mcp;
 pub mod fault;
 mod feed;
+mod forward;
 mod freezes;
 mod grants;
 mod http;
@@ -26,6 +30,8 @@ mod policies;
 pub mod quota;
 mod radius;
 mod revocations;
+mod ruling;
+mod shown;
 mod status;
 mod summary;
 mod tail;
@@ -47,7 +53,7 @@ pub use metrics::Scrape;
 use crate::attest::subject::Issuers;
 use crate::broker::{Asked, Broker};
 use crate::domain::error::{Code, Error};
-use crate::wire::v1;
+use crate::wire::{self, v1};
 
 /// Bytes of one request: the largest, a grant with 64 scopes of 512 bytes, is far below.
 pub const LARGEST_REQUEST: usize = 256 * 1024;
@@ -70,6 +76,11 @@ const TAILS: usize = 32;
 pub struct Edge(Arc<Broker>, Arc<Semaphore>, Arc<Semaphore>, Arc<Issuers>);
 
 impl Edge {
+    fn over(broker: &Arc<Broker>, issuers: &Arc<Issuers>) -> Self {
+        let [reads, tails] = [LONG_READS, TAILS].map(|permits| Arc::new(Semaphore::new(permits)));
+        Self(Arc::clone(broker), reads, tails, Arc::clone(issuers))
+    }
+
     /// Reads much of the log or the state on a thread of its own, one such read after the other: decisions do
     /// not wait for them all.
     #[expect(clippy::disallowed_methods, reason = "it ends by itself, once it had its turn")]
@@ -98,8 +109,7 @@ pub fn routes(
     health: HealthServer<impl Health>,
     drain: &Drain,
 ) -> Routes {
-    let [reads, tails] = [LONG_READS, TAILS].map(|permits| Arc::new(Semaphore::new(permits)));
-    let edge = Edge(Arc::clone(broker), reads, tails, Arc::clone(issuers));
+    let edge = Edge::over(broker, issuers);
     macro_rules! add {
         ($routes:expr, $($server:path),*) => {{
             let mut routes = $routes;
@@ -127,6 +137,8 @@ pub fn routes(
         v1::backends_server::BackendsServer<Edge>,
         v1::leases_server::LeasesServer<Edge>,
         v1::decisions_server::DecisionsServer<Edge>,
+        wire::envoy::authorization_server::AuthorizationServer<Edge>,
+        wire::ext_mcp::ext_mcp_server::ExtMcpServer<Edge>,
         v1::approvals_server::ApprovalsServer<Edge>,
         v1::revocations_server::RevocationsServer<Edge>,
         v1::freezes_server::FreezesServer<Edge>,

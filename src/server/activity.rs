@@ -78,9 +78,9 @@ impl Drop for UnderWay {
     }
 }
 
-impl Connected<IncomingStream<'_, Incoming>> for Activity {
+impl Connected<IncomingStream<'_, Incoming>> for Info {
     fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
-        stream.io().activity().clone()
+        stream.io().info()
     }
 }
 
@@ -114,9 +114,9 @@ where
     }
 
     fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
-        let info = request.extensions_mut().remove::<Info>();
-        let pages = request.extensions().get::<ConnectInfo<Activity>>().map(|ConnectInfo(activity)| activity);
-        let under_way = pages.or(info.as_ref().map(|info| &info.activity)).map(Activity::begin);
+        let pages = request.extensions_mut().remove::<ConnectInfo<Info>>().map(|ConnectInfo(info)| info);
+        let info = pages.or_else(|| request.extensions_mut().remove());
+        let under_way = info.as_ref().map(|info| info.activity.begin());
         // A stranger who does not fetch an answer, or has one that never ends, is not served for ever.
         let is_known = info.as_ref().is_some_and(|info| info.peer.certificate.is_some());
         if let Some(info) = info {

@@ -75,8 +75,8 @@ impl Connection {
         &self.peer
     }
 
-    pub(super) fn activity(&self) -> &Activity {
-        self.watch.activity()
+    pub(super) fn info(&self) -> Info {
+        Info { peer: self.peer.clone(), activity: self.watch.activity().clone() }
     }
 
     /// A client that takes no bytes keeps its connection no longer than one that sends none.
@@ -92,7 +92,7 @@ impl Connected for Connection {
     type ConnectInfo = Info;
 
     fn connect_info(&self) -> Info {
-        Info { peer: self.peer.clone(), activity: self.activity().clone() }
+        self.info()
     }
 }
 

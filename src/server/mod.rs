@@ -49,7 +49,7 @@ use crate::effect::lease;
 use crate::ledger::{Clock as _, Seeds, SystemClock};
 use crate::measure::Exporter;
 use crate::store::{Sqlite, Store as _};
-use activity::{Activity, Noticed};
+use activity::Noticed;
 use certificate::PageIdentity;
 use listen::Listener;
 use upkeep::Upkeep;
@@ -141,10 +141,19 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
     let clients = clients::Clients::following(move || roots.roots(), move |leaf| admitting.admits(leaf))?;
     let stop = watch::Sender::new(false);
     let time = Arc::new(tls::LedgerTime(Arc::clone(broker.ledger())));
+    let http = Listener::new(
+        http,
+        tls::https(
+            Arc::<PageIdentity>::clone(&pages),
+            Arc::<clients::Clients>::clone(&clients),
+            Arc::<tls::LedgerTime>::clone(&time),
+        )?,
+    )?
+    .named("https")
+    .behind(Arc::clone(&doors));
     let grpc = Listener::new(grpc, tls::grpc_for(Arc::clone(&identity), clients, time)?)?
         .named("grpc")
         .behind(Arc::clone(&doors));
-    let http = Listener::new(http, tls::https(Arc::<PageIdentity>::clone(&pages))?)?.named("https");
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let drain = edge::Drain::new(stop.subscribe());
@@ -157,8 +166,8 @@ async fn run(options: Options, ready: impl FnOnce(&Ready) + Send) -> anyhow::Res
         .add_routes(routes)
         .serve_with_incoming_shutdown(grpc.accept_until(told(&stop)), told(&stop));
     let scrape = edge::Scrape::new(Arc::clone(&broker), exporter.clone(), config.data.clone());
-    let pages_service = edge::pages(scrape).layer(Noticed);
-    let pages_service = pages_service.into_make_service_with_connect_info::<Activity>();
+    let pages_service = edge::pages(scrape, &issuers).layer(Noticed);
+    let pages_service = pages_service.into_make_service_with_connect_info::<connection::Info>();
     let http = axum::serve(http.accept_until(told(&stop)), pages_service);
     let http = http.with_graceful_shutdown(told(&stop)).into_future();
     let mut listeners = JoinSet::new();

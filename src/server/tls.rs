@@ -101,12 +101,18 @@ pub fn grpc_for(
     Ok(unresumable(config, &[b"h2"]))
 }
 
-/// TLS for the plain HTTPS listener, which serves public documents and asks nobody who they are.
+/// TLS for the HTTPS listener: public documents for everybody, and decisions for enforcement points, who show their
+/// certificates to `clients`.
 ///
 /// # Errors
 /// If the TLS library refuses its own protocol versions.
-pub fn https(identity: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, Error> {
-    let config = builder()?.with_no_client_auth().with_cert_resolver(identity);
+pub fn https(
+    identity: Arc<dyn ResolvesServerCert>,
+    clients: Arc<dyn ClientCertVerifier>,
+    time: Arc<dyn TimeProvider>,
+) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = builder()?.with_client_cert_verifier(clients).with_cert_resolver(identity);
+    config.time_provider = time;
     Ok(unresumable(config, &[b"h2", b"http/1.1"]))
 }
 
@@ -158,7 +164,9 @@ mod tests {
         let (leaf, key) = pair();
         let identity = ServerIdentity::new(vec![leaf.clone(), leaf.clone()], key).unwrap();
         let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
-        for config in [grpc(identity.clone(), vec![leaf], time).unwrap(), https(identity).unwrap()] {
+        let clients = clients::under(vec![leaf.to_vec()]).unwrap();
+        let https = https(identity.clone(), clients, time.clone()).unwrap();
+        for config in [grpc(identity, vec![leaf], time).unwrap(), https] {
             assert_eq!(config.send_tls13_tickets, 0);
             assert!(!config.session_storage.can_cache());
             assert!(!config.ticketer.enabled());

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use belay::edge::access::{ACCESS, Operators};
-use belay::wire::DESCRIPTOR;
 use belay::wire::v1::{self, TailEventsRequest};
+use belay::wire::{DESCRIPTOR, FOREIGN};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
@@ -19,7 +19,7 @@ const AGREED: &str = include_str!("access_matrix.txt");
 /// Every RPC of the interface, as `/package.Service/Method`: those of the compiled descriptor, and gRPC health.
 fn rpcs() -> Vec<String> {
     let mut rpcs = Vec::new();
-    for set in [DESCRIPTOR, tonic_health::pb::FILE_DESCRIPTOR_SET] {
+    for set in [DESCRIPTOR, FOREIGN, tonic_health::pb::FILE_DESCRIPTOR_SET] {
         for file in &FileDescriptorSet::decode(set).unwrap().file {
             for service in &file.service {
                 let name = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());

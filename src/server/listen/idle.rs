@@ -4,7 +4,8 @@ use std::future::IntoFuture as _;
 
 use super::*;
 use crate::client::connect;
-use crate::server::activity::{Activity, Noticed};
+use crate::server::activity::Noticed;
+use crate::server::connection::Info;
 use crate::server::tls::{self, ServerIdentity};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
@@ -32,6 +33,12 @@ impl Pair {
 
     fn server(&self) -> Arc<ServerIdentity> {
         ServerIdentity::new(vec![self.0.clone(); 2], self.key()).unwrap()
+    }
+
+    fn https(&self) -> Arc<ServerConfig> {
+        let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
+        let clients = crate::server::clients::under(vec![self.0.to_vec()]).unwrap();
+        tls::https(self.server(), clients, time).unwrap()
     }
 
     fn client(&self, is_known: bool, protocol: &[u8]) -> Arc<ClientConfig> {
@@ -64,7 +71,7 @@ impl Pair {
 
 /// Pages behind the listener: `/` at once, `/slow` after four times the patience.
 fn pages(pair: &Pair, change: impl FnOnce(&mut Limits)) -> SocketAddr {
-    let listener = pair.listener(tls::https(pair.server()).unwrap(), change);
+    let listener = pair.listener(pair.https(), change);
     let addr = listener.local_addr();
     let slow = || async {
         tokio::time::sleep(4 * SHORT).await;
@@ -74,7 +81,7 @@ fn pages(pair: &Pair, change: impl FnOnce(&mut Limits)) -> SocketAddr {
         .route("/", axum::routing::get(async || "belay"))
         .route("/slow", axum::routing::get(slow))
         .layer(Noticed)
-        .into_make_service_with_connect_info::<Activity>();
+        .into_make_service_with_connect_info::<Info>();
     task::spawn(axum::serve(listener.accept_until(std::future::pending()), router).into_future());
     addr
 }

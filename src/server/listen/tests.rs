@@ -24,7 +24,9 @@ fn ends() -> (Arc<ServerConfig>, TlsConnector) {
         .with_no_client_auth();
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let identity = ServerIdentity::new(vec![certificate.der().clone(); 2], key).unwrap();
-    (tls::https(identity).unwrap(), Arc::new(client).into())
+    let clients = crate::server::clients::under(vec![certificate.der().to_vec()]).unwrap();
+    let time = Arc::new(rustls::time_provider::DefaultTimeProvider);
+    (tls::https(identity, clients, time).unwrap(), Arc::new(client).into())
 }
 
 async fn shake(client: &TlsConnector, addr: SocketAddr) -> tokio_rustls::client::TlsStream<TcpStream> {

@@ -6,13 +6,17 @@ pub mod book;
 pub mod calls;
 pub mod data;
 pub mod elevated;
+pub mod envoy;
 pub mod estate;
 pub mod faulty;
+pub mod front;
 pub mod gate;
 pub mod history;
+pub mod http;
 pub mod lockstep;
 pub mod memory;
 pub mod model;
+pub mod nginx;
 pub mod office;
 pub mod panel;
 pub mod postgres;
@@ -35,6 +39,25 @@ pub fn needs(test: &str, what: &str, found: bool) -> bool {
         println!("skipped: {test} needs {what}");
     }
     found
+}
+
+/// Whether a program is there and runs with these arguments.
+pub fn there(program: &str, arguments: &[&str]) -> bool {
+    use std::process::{Command, Stdio};
+    let quiet = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+/// Asks again until it comes out so, for ten seconds.
+pub async fn within<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let since = std::time::Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(why) => assert!(since.elapsed() < std::time::Duration::from_secs(10), "{what}: {why}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 /// The same for what no package brings, a privilege or a running system: where it is lacking, the test says so and

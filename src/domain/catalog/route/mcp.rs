@@ -6,7 +6,7 @@ use super::{McpMessage, Reason, To, refused, shown};
 use crate::domain::scope::{Action, Args, Call, Scope, Value, members};
 
 /// The resource of every call that is made by a message.
-const RESOURCE: &str = "mcp";
+pub(super) const RESOURCE: &str = "mcp";
 
 /// Whether a call is a message by which a client holds its session, and calls nothing: `initialize`, `ping`,
 /// `tools/list`, `logging/setLevel` and notifications. Routes cannot make such calls.

@@ -6,6 +6,7 @@
 mod draft;
 mod http;
 mod mcp;
+mod offer;
 mod parts;
 mod place;
 mod request;

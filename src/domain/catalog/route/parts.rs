@@ -29,7 +29,7 @@ pub(super) struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
     pub(super) tool: String,
-    action: String,
+    pub(super) action: String,
     resource: Vec<Part>,
 }
 
