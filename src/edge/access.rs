@@ -13,7 +13,7 @@ use super::drain::Drain;
 use super::fault::Place;
 use super::{metrics, quota};
 use crate::attest::PeerCertificate;
-use crate::broker::{Asked, Broker};
+use crate::broker::{Asked, Broker, UnderWay};
 use crate::domain::agent::{AgentStatus, Kind, Operator};
 use crate::domain::decide::{Caller, may, presentable};
 use crate::domain::error::{Code, Error};
@@ -170,13 +170,18 @@ pub const PAGES: &[Row] = &[
     to_peps(row("/access/v1/evaluations", Agents::No, Operators::No)),
 ];
 
-/// Who asks a page, if it is for them.
-pub(super) fn page(broker: &Broker, path: &str, peer: Option<&PeerCertificate>) -> Result<Asked, Error> {
+/// Who asks a page, if it is for them; they count as asking until what is beside them is dropped.
+pub(super) fn page(
+    broker: &Broker,
+    path: &str,
+    peer: Option<&PeerCertificate>,
+) -> Result<(Asked, Option<UnderWay>), Error> {
     let row = PAGES.iter().find(|row| row.rpc == path);
     let row = row.ok_or_else(|| Error::denied("not_in_table", "there is no such page"));
-    let admitted = row.and_then(|row| admit(broker, row, peer));
-    let caller = admitted.inspect_err(|error| metrics::not_admitted(error.reason))?;
-    Ok(Asked { caller, request_id: request_id(broker) })
+    let admitted = row.and_then(|row| admit(broker, row, peer).map(|caller| (row, caller)));
+    let (row, caller) = admitted.inspect_err(|error| metrics::not_admitted(error.reason))?;
+    let counted = quota::enter(broker, row, &caller)?;
+    Ok((Asked { caller, request_id: request_id(broker) }, counted))
 }
 
 /// Puts the table before every service.

@@ -53,19 +53,26 @@ fn decisions(edge: Arc<Edge>) -> axum::Router {
 
 async fn admit(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
     match access::page(&edge.0, request.uri().path(), request.extensions().get()) {
-        Ok(asked) => {
+        Ok((asked, _counted)) => {
             let span = tracing::info_span!("page", request_id = asked.request_id, path = request.uri().path());
             request.extensions_mut().insert(asked);
             next.run(request).instrument(span).await
         }
-        Err(error) => refused(&error).into_response(),
+        Err(error) => refused(&error, request.uri().path() == forward::PATH),
     }
 }
 
-/// Why somebody may not ask here. Proxies take a 403 for what it is, whatever the reason.
-fn refused(error: &Error) -> (StatusCode, axum::Json<serde_json::Value>) {
+/// Why somebody may not ask here, or not so much. A proxy takes a 403 for what it is, whatever the reason.
+fn refused(error: &Error, by_proxy: bool) -> Response {
     let told = serde_json::json!({ "error": { "code": error.reason, "message": error.message } });
-    (StatusCode::FORBIDDEN, axum::Json(told))
+    let later = error.retry_after.filter(|_| !by_proxy);
+    let status = if later.is_some() { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::FORBIDDEN };
+    let mut response = (status, axum::Json(told)).into_response();
+    if let Some(pause) = later {
+        let seconds = pause.as_millis().div_euclid(1000) + 1;
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// In a task of its own: a page that panics does not take along what else its connection carries.
