@@ -249,7 +249,7 @@ async fn a_body_that_envoy_cut_off_is_never_decided_upon() {
     let mut stream = http::connect(scene.envoy.port, scene.front.client(&scene.envoy.own)).await.unwrap();
     let head = format!(
         "POST /orders/7/refund HTTP/1.1\r\nhost: orders.example\r\nauthorization: {bearer}\r\n\
-         transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+         content-type: application/json\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(format!("{head}40\r\n{first}\r\n").as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
