@@ -14,6 +14,7 @@ mod catalog;
 mod cert;
 mod config;
 mod connect;
+mod doctor;
 mod enroll;
 mod field;
 mod files;
@@ -138,6 +139,9 @@ enum Command {
     /// Stand between an agent and what it uses, and have every call decided
     #[command(subcommand)]
     Guard(guard::Command),
+    /// Prove that the hook of a coding agent decides, with a broker of its own
+    #[command(after_help = "Example:\n  belay doctor claude --dir ~/src/web")]
+    Doctor(doctor::Command),
     /// Run a command under a grant of its own, which ends when the command does
     #[command(after_help = run::EXAMPLE)]
     Run(run::Command),
@@ -233,6 +237,7 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Lease(lease) => wait(lease.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
         Command::Guard(guard) => guard.run(global),
+        Command::Doctor(doctor) => wait(doctor.run(global)),
         Command::Run(run) => wait(run.run(global)),
         Command::Revoke(revoke) => wait(revoke.run(global)),
         Command::Revocation(revocation) => wait(revocation.run(global)),

@@ -5,12 +5,12 @@
 //! gone afterwards, however it ends.
 
 mod acts;
-mod cluster;
+pub(super) mod cluster;
 mod elevated;
 mod guarded;
 mod leased;
 mod notes;
-mod stage;
+pub(super) mod stage;
 
 use std::time::Instant;
 
