@@ -137,8 +137,8 @@ fn what_became_of_a_hooked_call_is_told_once() {
         let told = place.hook(&["claude", "--post"], &call);
         assert_eq!((told.code, told.stdout.as_str()), (0, ""), "{told:?}");
     }
-    let listed = place.broker.run(&["audit", "list"]).ok().to_string();
-    assert_eq!(listed.matches("\"outcome\":\"failed\"").count(), 1, "{listed}");
+    let listed = place.broker.run(&["audit", "list", "--kind", "invocation_reported"]).ok().to_string();
+    assert_eq!(listed.matches("is failed").count(), 1, "{listed}");
 }
 
 #[test]
