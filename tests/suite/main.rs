@@ -102,6 +102,7 @@ mod scopes;
 mod secrets;
 mod serve;
 mod serve_config;
+mod settled;
 mod signed_before;
 mod slicing;
 mod smoke;

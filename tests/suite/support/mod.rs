@@ -1,5 +1,6 @@
 //! What the tests stand on: a ledger whose clock they turn, and the real binary.
 
+pub mod aftermath;
 pub mod atlas;
 pub mod backend;
 pub mod book;
