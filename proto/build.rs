@@ -28,12 +28,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Messages that hold a secret: `wire` says how they look in a log.
 #[cfg(feature = "broker")]
-const SECRET: [&str; 16] = [
+const SECRET: [&str; 17] = [
     "belay.v1.EnrollRequest", "belay.v1.InvitedAgent", "belay.v1.InvitedOperator", "belay.v1.Token",
     "belay.v1.VerifyTokenRequest", "belay.v1.AuthorizeRequest", "belay.v1.StartTaskRequest",
     "belay.v1.AddBackendRequest", "belay.v1.LeaseSecret", "belay.v1.IssueLeaseResponse", "belay.v1.AuthorizeResponse",
     "belay.v1.IssueLeaseRequest", "belay.v1.HttpRequest", "belay.v1.McpRequest", "belay.v1.DpopProof",
-    "belay.v1.InvitedPep",
+    "belay.v1.InvitedPep", "belay.v1.AddUpstreamRequest",
 ];
 
 /// The same, of what others speak.

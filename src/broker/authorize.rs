@@ -38,7 +38,7 @@ pub struct Wanted<'a> {
     pub ticket: bool,
     /// The ticket of this very call; empty if none is spent.
     pub redeem: &'a str,
-    /// Whether a secret is handed out if it is allowed.
+    /// Whether who asks puts the secret into the call that the broker may hold for it ([`Broker::upstream`]).
     pub hands_out: bool,
     /// `sha256:…` of the input schema that the tool shows now; empty if that is not known.
     pub schema: &'a str,
@@ -72,6 +72,8 @@ pub struct Authorized {
     pub call: Option<Call>,
     /// Its ticket.
     pub ticket: Option<SignedTicket>,
+    /// Whether it was decided as one that a secret goes with.
+    pub(super) hands_out: bool,
 }
 
 /// A signed call ticket, a secret.
@@ -135,7 +137,8 @@ impl Broker {
             }
         };
         let schema = Some(wanted.schema).filter(|schema| !schema.is_empty());
-        let attempt = Attempt { redeems, hands_out: wanted.hands_out, schema, ..Attempt::of(&call, proven) };
+        let hands_out = wanted.hands_out && self.injects(&call);
+        let attempt = Attempt { redeems, hands_out, schema, ..Attempt::of(&call, proven) };
         let (verdict, first) = self.ledger.view(|view| {
             let verdict = judge(&view, now, credential, Some(attempt));
             // A retry of a call that was charged may find no room for another, and one that spent a ticket finds it spent.
@@ -148,7 +151,7 @@ impl Broker {
         let Some(grant) = first else {
             return Ok(self.recorded(asked, id, Some(credential), verdict, Some(attempt)));
         };
-        let (ticket, hands_out, schema) = (wanted.ticket, wanted.hands_out, schema.map(str::to_owned));
+        let (ticket, schema) = (wanted.ticket, schema.map(str::to_owned));
         let command = Authorize { id, credential, call, ticket, redeems, hands_out, schema };
         self.in_turn(asked, command, grant, wanted.key).await
     }
@@ -204,7 +207,8 @@ impl Broker {
             }
         };
         let call = attempt.map(|attempt| attempt.call.clone());
-        Authorized { id, verdict, proven, credential, call, ticket: None }
+        let hands_out = attempt.is_some_and(|attempt| attempt.hands_out);
+        Authorized { id, verdict, proven, credential, call, ticket: None, hands_out }
     }
 
     /// Has a call decided in a turn, where its chain is charged, and nobody hears of it before it is in the log.
@@ -212,7 +216,7 @@ impl Broker {
         let Authorize { id, credential, redeems, hands_out, .. } = command;
         let call = command.call.clone();
         // A new token of the same grant makes the same call.
-        let body = serde_json::to_vec(&(grant, &call, redeems)).map_err(|error| unencodable(&error))?;
+        let body = serde_json::to_vec(&(grant, &call, redeems, command.ticket)).map_err(|error| unencodable(&error))?;
         let (id, verdict, ticket) = match self.submit_once(asked, command, idempotency::<Authorize>(key, &body)?).await
         {
             Ok(Judged { id, verdict, ticket }) => (id, verdict, ticket),
@@ -225,7 +229,7 @@ impl Broker {
             }
         };
         let ticket = ticket.map(|ticket| self.sign_ticket(ticket)).transpose()?;
-        Ok(Authorized { id, verdict, proven: true, credential: Some(credential), call: Some(call), ticket })
+        Ok(Authorized { id, verdict, proven: true, credential: Some(credential), call: Some(call), ticket, hands_out })
     }
 
     fn sign_ticket(&self, recorded: Prepared<Ticket>) -> Result<SignedTicket, Error> {

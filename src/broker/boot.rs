@@ -71,13 +71,15 @@ impl Broker {
         }
         let master = Arc::new(master);
         let keys = Keeper::open(Arc::clone(&master), &ledger, &origin)?;
-        let targets = Arc::new(Targets::new(Arc::clone(&ledger), Vault::new(master, origin.clone()), &origin));
+        let vault = Vault::new(master, origin.clone());
+        let upstreams = super::upstream::Sealed::under(vault.clone());
+        let targets = Arc::new(Targets::new(Arc::clone(&ledger), vault, &origin));
         let (crls, statuses) = (RevocationLists::new(Arc::clone(&ledger)), StatusLists::new(Arc::clone(&ledger)));
         let feed = Hub::new(Arc::clone(&ledger), origin.clone());
         let cuts = Arc::new(Cuts::of(&ledger, Arc::<Hub>::clone(&feed)));
         let signed = Seen::new(token::SEEN);
         let (quotas, address) = (super::Quotas::default(), address.into());
-        Ok(Self { ledger, cuts, keys, signed, feed, targets, crls, statuses, origin, quotas, address })
+        Ok(Self { ledger, cuts, keys, signed, feed, targets, upstreams, crls, statuses, origin, quotas, address })
     }
 }
 

@@ -4,6 +4,7 @@ mod approval;
 mod authorize;
 mod bodies;
 mod boot;
+mod calls;
 pub mod catalog;
 mod certificate;
 mod cut;
@@ -22,6 +23,7 @@ mod read;
 mod token;
 mod tools;
 mod trust;
+mod upstream;
 mod why;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -30,6 +32,7 @@ pub use approval::{Mark, Shown, is_waiting};
 pub use authorize::{Authorized, SignedTicket, Wanted, What};
 pub use bodies::Readers;
 pub use boot::Foundation;
+pub use calls::{CallFilter, JoinedCall, Told, Wish};
 pub use catalog::{Applying, CatalogText};
 pub use cut::{CameOf, Revocation};
 pub use identity::{Issued, OwnIdentity};
@@ -42,6 +45,7 @@ pub use radius::Surveyed;
 pub use read::{EventFilter, Found};
 pub use token::{Checked, SignedToken};
 pub use trust::Ending;
+pub use upstream::Injected;
 pub use why::Provenance;
 
 use crate::domain::decide::{Caller, Context, Decide};
@@ -65,6 +69,7 @@ pub struct Broker {
     crls: crate::effect::crl::RevocationLists,
     statuses: crate::effect::status::StatusLists,
     targets: Arc<Targets>,
+    upstreams: upstream::Sealed,
     origin: Origin,
     quotas: Quotas,
     cuts: Arc<Cuts>,

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Broker;
+use super::calls::{CallFilter, JoinedCall};
 use super::read::{CHUNK, Found};
 use crate::domain::cut::Target;
 use crate::domain::error::{Code, Error};
@@ -22,6 +23,8 @@ pub struct Provenance {
     pub chain: Vec<Grant>,
     /// The events that made it what it is.
     pub events: Vec<Found>,
+    /// Of a tool call: what was asked, decided and done.
+    pub call: Option<JoinedCall>,
 }
 
 /// What is asked about.
@@ -81,7 +84,10 @@ impl Subject {
             (Self::Certificate(id), Body::CertificateRecorded { certificate, .. }) => certificate.id == *id,
             (Self::Certificate(id), Body::CertificateSigned { id: signed, .. }) => signed == id,
             (Self::Revocation(id), Body::Revoked(revocation)) => revocation.id == *id,
-            (Self::Invocation(id), Body::Invoked(invocation)) => invocation.id == *id,
+            (Self::Invocation(id), Body::Invoked(invocation)) => {
+                invocation.id == *id || invocation.redeems == Some(*id)
+            }
+            (Self::Invocation(id), Body::InvocationReported(report)) => report.id == *id,
             (_, Body::Revoked(revocation)) => self.is_target(&revocation.target),
             _ => false,
         }
@@ -154,7 +160,19 @@ impl Broker {
             }
         })?;
         events.sort_by_key(|event| event.seq);
-        Ok(Provenance { kind: subject.kind(), task, chain, events })
+        let call = match subject {
+            Subject::Invocation(id) => self.joined(id, &events)?,
+            _ => None,
+        };
+        Ok(Provenance { kind: subject.kind(), task, chain, events, call })
+    }
+
+    /// A call, with what is found about it behind its event.
+    fn joined(&self, id: InvocationId, events: &[Found]) -> Result<Option<JoinedCall>, Error> {
+        let made = |found: &&Found| matches!(&found.entry.body, Body::Invoked(one) if one.id == id);
+        let Some(made) = events.iter().find(made) else { return Ok(None) };
+        let (calls, _) = self.calls(&CallFilter::default(), made.seq.saturating_sub(1), 1)?;
+        Ok(calls.into_iter().next())
     }
 
     fn each(&self, mut visit: impl FnMut(Found)) -> Result<(), Error> {

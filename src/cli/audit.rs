@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
+use super::calls::Calls;
 use super::connect::{Global, answer};
 use super::output::{Answer, given, pairs, parsed, rows, sparse};
 use super::progress::Progress;
@@ -13,7 +14,7 @@ use crate::wire::v1::audit_client::AuditClient;
 use crate::wire::v1::{Event, ListEventsRequest, ShowEventRequest};
 
 /// Events asked for at a time.
-const PAGE: u32 = 500;
+pub const PAGE: u32 = 500;
 /// A page of the longest events fits.
 pub const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
@@ -26,6 +27,9 @@ pub enum Command {
     /// Follow the log: print what happens as it happens, until interrupted
     #[command(after_help = "Example:\n  belay audit tail --kind revoked -o json")]
     Tail(Tail),
+    /// List tool calls, oldest first, each with what became of it
+    #[command(after_help = "Example:\n  belay audit calls --agent planner --outcome none")]
+    Calls(Calls),
     /// Show one event
     #[command(after_help = "Example:\n  belay audit show 42")]
     Show {
@@ -76,6 +80,7 @@ impl Command {
         match self {
             Self::Tail(tail) => tail.run(global).await,
             Self::List(list) => list.run(global).await,
+            Self::Calls(calls) => calls.run(global).await,
             Self::Show { seq } => {
                 let event = answer(client(global).await?.show(ShowEventRequest { seq }).await)?;
                 global.printer().print(&json!({ "events": [document(&event)] }), || table(&event))
@@ -84,7 +89,8 @@ impl Command {
     }
 }
 
-async fn client(global: &Global) -> Result<AuditClient<Channel>, Refusal> {
+/// The audit of the broker, whose answers may be long.
+pub async fn client(global: &Global) -> Result<AuditClient<Channel>, Refusal> {
     Ok(AuditClient::new(global.channel().await?).max_decoding_message_size(LARGEST_ANSWER))
 }
 

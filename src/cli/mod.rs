@@ -10,6 +10,7 @@ mod approval;
 mod audit;
 mod authorize;
 mod backend;
+mod calls;
 mod catalog;
 mod cert;
 mod config;
@@ -30,6 +31,7 @@ mod pep;
 mod policy;
 mod progress;
 mod radius;
+mod report;
 mod revocation;
 mod revoke;
 mod run;
@@ -41,6 +43,7 @@ mod tail;
 mod task;
 mod token;
 mod tree;
+mod upstream;
 mod waiting;
 mod weights;
 mod why;
@@ -133,9 +136,17 @@ enum Command {
     /// Lease secrets in real systems under a grant
     #[command(subcommand)]
     Lease(lease::Command),
+    /// Hold the secrets of tools' own APIs, for enforcement points to put into calls
+    #[command(subcommand)]
+    Upstream(upstream::Command),
     /// Decide one tool call now: exit 0 allows, 3 denies
     #[command(after_help = AUTHORIZE)]
     Authorize(authorize::Command),
+    /// Say what became of a call that was allowed
+    #[command(
+        after_help = "Example:\n  belay --identity ./gateway report inv_01m826b1x1ec8vm5xb46v44k2n --outcome done"
+    )]
+    Report(report::Command),
     /// Stand between an agent and what it uses, and have every call decided
     #[command(subcommand)]
     Guard(guard::Command),
@@ -235,7 +246,9 @@ fn dispatch(command: Command, global: &Global) -> Answer {
         Command::Cert(cert) => wait(cert.run(global)),
         Command::Backend(backend) => wait(backend.run(global)),
         Command::Lease(lease) => wait(lease.run(global)),
+        Command::Upstream(upstream) => wait(upstream.run(global)),
         Command::Authorize(call) => wait(call.run(global)),
+        Command::Report(report) => wait(report.run(global)),
         Command::Guard(guard) => guard.run(global),
         Command::Doctor(doctor) => wait(doctor.run(global)),
         Command::Run(run) => wait(run.run(global)),

@@ -26,6 +26,7 @@ use super::policy::{Decided, Policies};
 use super::scope::Call;
 use super::scope::Scopes;
 use super::time::Timestamp;
+use super::upstream::Upstream;
 
 /// One record of the log, without its sequence number, which is its place.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -143,6 +144,10 @@ pub enum Body {
     BackendAdded(Backend),
     /// One was removed.
     BackendRemoved { name: Name, reason: Line },
+    /// A secret of a tool's API was added, or took the place of one.
+    UpstreamAdded(Upstream),
+    /// One was removed.
+    UpstreamRemoved { name: Name, reason: Line },
     /// A leased secret will be made.
     LeaseIssued { lease: Lease },
     /// What is known of a leased secret in its target changed.
@@ -415,6 +420,8 @@ kinds! {
     Thawed = "thawed",
     BackendAdded = "backend_added",
     BackendRemoved = "backend_removed",
+    UpstreamAdded = "upstream_added",
+    UpstreamRemoved = "upstream_removed",
     LeaseIssued = "lease_issued",
     LeaseChanged = "lease_changed",
     Invoked = "invoked",

@@ -8,7 +8,7 @@ use super::cut::{Cut, Recorded};
 use super::event::{Activation, Body, Entry, Idempotency, Invocation, LeaseChange, Report};
 use super::grant::{Grant, LiveToken, Status, Token};
 use super::id::{ApprovalId, GrantId};
-use super::invocation::{Named, OPEN_FOR, OpenCall};
+use super::invocation::{Named, OPEN_FOR, OpenCall, Outcome};
 use super::lease::{Lease, LeaseStatus};
 use super::policy::Mode;
 use super::scope::Scope;
@@ -17,7 +17,7 @@ use super::time::{KEY_KEPT, Timestamp};
 use super::view::View;
 
 /// Raised when the same events fold to another state: a snapshot of another version is not loaded.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// An event that speaks of something the log does not know: the log is not ours, or is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -173,6 +173,12 @@ pub fn fold(view: &View<'_>, seq: u64, entry: &Entry) -> Result<Delta, FoldError
             backend.removed = true;
             delta.backends.insert(name.clone(), backend);
         }
+        Body::UpstreamAdded(upstream) => drop(delta.upstreams.insert(upstream.name.clone(), upstream.clone())),
+        Body::UpstreamRemoved { name, .. } => {
+            let mut upstream = view.upstream(name).ok_or_else(|| missing(format!("upstream {name}")))?.clone();
+            upstream.removed = true;
+            delta.upstreams.insert(name.clone(), upstream);
+        }
         Body::LeaseIssued { lease } => drop(delta.leases.insert(lease.id, lease.clone())),
         Body::LeaseChanged(LeaseChange { id, status, trouble, .. }) => {
             let known = view.lease(id).ok_or_else(|| missing(format!("lease {id}")))?.clone();
@@ -234,7 +240,10 @@ fn reported(view: &View<'_>, report: &Report, delta: &mut Delta) -> Result<(), S
     if let Some(charge) = call.charged.as_ref().filter(|_| report.refunded) {
         view.give_back(call.grant, &call.call, charge, delta).map_err(|argument| format!("an amount of {argument}"))?;
     }
-    delta.calls.insert(report.id, OpenCall { outcome: Some(report.outcome), ..call.clone() });
+    // Its key is known for longer, and has to be known as that of a call that was given back.
+    let kept = view.grant(call.grant).filter(|_| report.outcome == Outcome::NotExecuted);
+    let until = kept.map_or(call.until, |grant| call.until.max(grant.renewable_until.plus(KEY_KEPT)));
+    delta.calls.insert(report.id, OpenCall { outcome: Some(report.outcome), until, ..call.clone() });
     Ok(())
 }
 

@@ -17,8 +17,6 @@ use super::time::{Span, Timestamp};
 pub const TICKET_LIFE: Span = Span::seconds(60);
 /// How long a call may go on until it is reported. What was charged for one that never is stays spent.
 pub const OPEN_FOR: Span = Span::minutes(60);
-/// Calls under one grant that wait for their report.
-pub const MOST_OPEN: usize = 4096;
 
 /// What became of a call that was allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,7 +117,8 @@ pub struct OpenCall {
 impl OpenCall {
     /// The ticket as it is signed, if there is one that can be spent.
     pub fn ticket(&self, grant: &Grant, issuer: &Audience, now: Timestamp) -> Option<Ticket> {
-        let given = self.ticket.as_ref().filter(|given| !self.redeemed && now < given.expires_at)?;
+        let open = !self.redeemed && self.outcome.is_none();
+        let given = self.ticket.as_ref().filter(|given| open && now < given.expires_at)?;
         Some(Ticket {
             id: self.id,
             kid: given.kid.clone(),
@@ -140,6 +139,9 @@ impl OpenCall {
         }
         if self.redeemed {
             return Some(("ticket_spent", "it was spent already"));
+        }
+        if self.outcome.is_some() {
+            return Some(("ticket_spent", "what became of its call was reported already"));
         }
         if now >= given.expires_at {
             return Some(("ticket_expired", "it has expired"));

@@ -52,6 +52,7 @@ pub mod status;
 pub mod time;
 #[cfg(feature = "broker")]
 pub mod tree;
+pub mod upstream;
 #[cfg(feature = "broker")]
 pub mod view;
 

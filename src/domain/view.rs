@@ -21,6 +21,7 @@ use super::pep::Pep;
 use super::state::{Delta, Remembered, RequestKey, State};
 use super::status::StatusPlace;
 use super::time::Timestamp;
+use super::upstream::Upstream;
 use super::{MAX_CHAIN, agent::Kind};
 
 /// State under two layers: the batch's accepted requests, then this request's own events.
@@ -96,6 +97,8 @@ impl<'a> View<'a> {
         freeze: freezes[FreezeId] -> Freeze;
         /// A system to lease secrets in, removed or not.
         backend: backends[Name] -> Backend;
+        /// A secret of a tool's API, removed or not.
+        upstream: upstreams[Name] -> Upstream;
         /// A leased secret, over or not.
         lease: leases[LeaseId] -> Lease;
         /// A call of which more is to be known.

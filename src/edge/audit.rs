@@ -2,9 +2,10 @@
 
 use tonic::{Request, Response, Status};
 
+use super::calls::joined;
 use super::convert::{event, given, grant};
 use super::{Edge, open, tail};
-use crate::broker::{Asked, EventFilter, Live};
+use crate::broker::{Asked, CallFilter, EventFilter, Live};
 use crate::domain::error::Error;
 use crate::domain::event::Body;
 use crate::domain::grant::{Grant, GrantState};
@@ -39,11 +40,7 @@ impl Audit for Edge {
     async fn list(&self, request: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
         let (_, body) = open(request)?;
         let filter = filter!(body);
-        let limit = match body.limit {
-            0 => 100,
-            limit @ 1..=1000 => limit as usize,
-            limit => return Err(Error::malformed("limit", &limit.to_string(), "a page has at most 1000 events").into()),
-        };
+        let limit = page(body.limit)?;
         let (found, next) = self.aside(move |broker| broker.events(&filter, body.after, limit)).await??;
         Ok(Response::new(v1::ListEventsResponse { events: found.iter().map(event).collect(), next: next.unwrap_or(0) }))
     }
@@ -51,6 +48,20 @@ impl Audit for Edge {
     async fn show(&self, request: Request<v1::ShowEventRequest>) -> Result<Response<v1::Event>, Status> {
         let (_, body) = open(request)?;
         Ok(Response::new(event(&self.0.event(body.seq)?)))
+    }
+
+    async fn calls(&self, request: Request<v1::ListCallsRequest>) -> Result<Response<v1::ListCallsResponse>, Status> {
+        let (_, body) = open(request)?;
+        let filter = CallFilter {
+            grant: given(&body.grant)?,
+            tree: given(&body.tree)?,
+            agent: given(&body.agent)?,
+            since: if body.since.is_empty() { None } else { Some(moment(&body.since)?) },
+            outcome: given(&body.outcome)?,
+        };
+        let (limit, after) = (page(body.limit)?, body.after);
+        let (found, next) = self.aside(move |broker| broker.calls(&filter, after, limit)).await??;
+        Ok(Response::new(v1::ListCallsResponse { calls: found.iter().map(joined).collect(), next: next.unwrap_or(0) }))
     }
 
     async fn why(&self, request: Request<v1::WhyRequest>) -> Result<Response<v1::WhyResponse>, Status> {
@@ -71,6 +82,7 @@ impl Audit for Edge {
             chain,
             events: why.events.iter().map(event).collect(),
             policy: why.chain.last().map_or_else(String::new, |link| by(&link.decided)),
+            invocation: why.call.as_ref().map(joined),
         }))
     }
 }
@@ -136,6 +148,15 @@ fn live(live: &Live) -> v1::Live {
 
 fn debt((open, left): (u64, u64)) -> v1::Debt {
     v1::Debt { open, left }
+}
+
+/// How many are wanted on a page.
+fn page(limit: u32) -> Result<usize, Error> {
+    match limit {
+        0 => Ok(100),
+        limit @ 1..=1000 => Ok(limit as usize),
+        limit => Err(Error::malformed("limit", &limit.to_string(), "a page has at most 1000 events")),
+    }
 }
 
 /// A word that no event bears would find nothing, and read as if nothing had happened.

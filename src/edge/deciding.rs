@@ -11,12 +11,13 @@ use tonic::{Status, Streaming};
 use super::decisions::{decided, reason};
 use super::{Edge, access};
 use crate::broker::Asked;
-use crate::domain::decide::{Attempt, Reason, judge};
+use crate::domain::decide::{Attempt, Reason, Verdict, judge};
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
 use crate::domain::scope::Call;
 use crate::domain::time::Span;
+use crate::measure::Stopwatch;
 use crate::wire::v1;
 use crate::wire::v1::decision_message::Said;
 use crate::wire::v1::decision_request::Said as Asks;
@@ -27,6 +28,8 @@ const RPC: &str = "/belay.v1.Decisions/Stream";
 const LOOK: Duration = Duration::from_millis(200);
 /// Calls that one stream holds.
 const MOST_HELD: usize = 1024;
+/// Calls that are judged under one hold on the state.
+const STEP: usize = 64;
 
 /// The answer of `Decisions.Stream`.
 pub type Messages = Pin<Box<dyn Stream<Item = Result<v1::DecisionMessage, Status>> + Send>>;
@@ -40,6 +43,11 @@ pub(super) struct Deciding {
     size: watch::Receiver<u64>,
     held: BTreeMap<u64, Held>,
     ended: VecDeque<v1::DecisionMessage>,
+    /// How far the log was when what is held was looked at.
+    seen: u64,
+    /// Since when it was not looked at as a whole, and for how long that may be.
+    whole: Stopwatch,
+    pause: Duration,
 }
 
 /// A call that goes on.
@@ -53,8 +61,9 @@ impl Deciding {
     /// Answers what is asked, in order, until no more is asked and nothing is held.
     pub(super) fn begin(edge: Edge, asked: Asked, requests: Streaming<v1::DecisionRequest>) -> Messages {
         let size = edge.0.ledger().size();
-        let (held, ended) = (BTreeMap::new(), VecDeque::new());
-        let deciding = Self { edge, asked, requests: Some(requests), size, held, ended };
+        let (requests, held, ended) = (Some(requests), BTreeMap::new(), VecDeque::new());
+        let deciding =
+            Self { edge, asked, requests, size, held, ended, seen: 0, whole: Stopwatch::start(), pause: LOOK };
         Box::pin(stream::try_unfold(deciding, Self::next))
     }
 
@@ -140,22 +149,22 @@ impl Deciding {
         Ok(Said::Reported(told))
     }
 
-    /// Ends what would not be allowed any more. What it took of its limits it has.
+    /// Ends what would not be allowed any more. Whenever the log has moved, it is asked whether grants, credentials and
+    /// freezes let it go on, which takes next to nothing; policies, catalog and destinations are asked from time to time.
     fn look(&mut self) {
-        self.size.borrow_and_update();
-        if self.held.is_empty() {
+        let size = *self.size.borrow_and_update();
+        let whole = self.whole.elapsed() >= self.pause;
+        if size == self.seen && !whole {
             return;
         }
-        let ledger = self.edge.0.ledger();
-        let now = ledger.now();
-        let over = ledger.view(|view| {
-            let judged = self.held.iter().map(|(id, held)| {
-                let Held { credential, call, .. } = held;
-                (*id, judge(&view, now, *credential, Some(Attempt::of(call, true))))
-            });
-            let spent = |code: &str| matches!(code, "limit_reached" | "limit_argument");
-            judged.filter(|(_, it)| !it.allowed && !it.reasons.iter().all(|one| spent(one.code))).collect::<Vec<_>>()
-        });
+        let since = Stopwatch::start();
+        let ids: Vec<u64> = self.held.keys().copied().collect();
+        let over: Vec<_> = ids.chunks(STEP).flat_map(|step| self.over(step, whole)).collect();
+        self.seen = size;
+        if whole {
+            // However many are held, most of the time is for what is asked.
+            (self.pause, self.whole) = (LOOK.max(since.elapsed() * 4), Stopwatch::start());
+        }
         for (id, verdict) in over {
             let Some(held) = self.held.remove(&id) else { continue };
             let ended = v1::CallEnded {
@@ -165,5 +174,20 @@ impl Deciding {
             };
             self.ended.push_back(v1::DecisionMessage { id, said: Some(Said::Ended(ended)) });
         }
+    }
+
+    /// Which of these would not be allowed now, and why. What it took of its limits it has.
+    fn over(&self, ids: &[u64], whole: bool) -> Vec<(u64, Verdict)> {
+        let ledger = self.edge.0.ledger();
+        let now = ledger.now();
+        let spent = |code: &str| matches!(code, "limit_reached" | "limit_argument");
+        ledger.view(|view| {
+            let held = ids.iter().filter_map(|id| Some((*id, self.held.get(id)?)));
+            let judged = held.map(|(id, Held { credential, call, .. })| {
+                let asked = (whole || view.frozen(call).is_some()).then(|| Attempt::of(call, true));
+                (id, judge(&view, now, *credential, asked))
+            });
+            judged.filter(|(_, it)| !it.allowed && !it.reasons.iter().all(|one| spent(one.code))).collect()
+        })
     }
 }

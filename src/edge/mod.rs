@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod authzen;
 mod backends;
+mod calls;
 mod catalogs;
 mod certificates;
 mod convert;
@@ -37,6 +38,7 @@ mod summary;
 mod tail;
 mod tasks;
 mod tokens;
+mod upstreams;
 mod weights;
 
 use std::sync::Arc;
@@ -135,6 +137,7 @@ pub fn routes(
         v1::tokens_server::TokensServer<Edge>,
         v1::certificates_server::CertificatesServer<Edge>,
         v1::backends_server::BackendsServer<Edge>,
+        v1::upstreams_server::UpstreamsServer<Edge>,
         v1::leases_server::LeasesServer<Edge>,
         v1::decisions_server::DecisionsServer<Edge>,
         wire::envoy::authorization_server::AuthorizationServer<Edge>,

@@ -28,7 +28,9 @@ pub(super) fn of(body: &Body) -> String {
             let audiences: Vec<&str> = pep.audiences.iter().map(|one| one.as_str()).collect();
             format!("{} for {}", pep.name, audiences.join(", "))
         }
-        Body::PepRetired { name, reason } | Body::BackendRemoved { name, reason } => format!("{name}: {reason}"),
+        Body::PepRetired { name, reason }
+        | Body::BackendRemoved { name, reason }
+        | Body::UpstreamRemoved { name, reason } => format!("{name}: {reason}"),
         Body::RevocationSettled(settled) => settled_line(settled),
         Body::Frozen(freeze) => format!("{} {}: {}", freeze.id, freeze.scope, freeze.reason),
         Body::Thawed { id, reason } => format!("{id}: {reason}"),
@@ -36,6 +38,7 @@ pub(super) fn of(body: &Body) -> String {
             let roles: Vec<&str> = backend.roles.iter().map(|role| role.as_str()).collect();
             format!("{} backend {}: {}", backend.kind, backend.name, roles.join(", "))
         }
+        Body::UpstreamAdded(one) => format!("{} for {} at {}, in {}", one.name, one.tool, one.host, one.header),
         Body::LeaseIssued { lease } => {
             format!("{} of {} in {} under {}", lease.id, lease.role, lease.backend, lease.grant)
         }

@@ -31,6 +31,7 @@ use crate::domain::scope::Scope;
 use crate::domain::spent::{Exercised, Spent};
 use crate::domain::state::{Delta, Remembered, RequestKey, SnapshotMark, State};
 use crate::domain::time::Timestamp;
+use crate::domain::upstream::Upstream;
 use crate::merkle::Frontier;
 use crate::store::{Reader, StoreError};
 
@@ -63,6 +64,7 @@ struct Snapshot {
     leases: Vec<Lease>,
     revocations: Vec<Recorded>,
     calls: Vec<OpenCall>,
+    upstreams: Vec<Upstream>,
 }
 
 /// The bytes of a memory.
@@ -96,6 +98,7 @@ pub(super) fn encode(memory: &Memory) -> Result<Vec<u8>, StoreError> {
         leases: sorted(tables.leases.values(), |lease| lease.id),
         revocations: sorted(tables.revocations.values(), |one| one.revocation.id),
         calls: sorted(tables.calls.values(), |call| call.id),
+        upstreams: sorted(tables.upstreams.values(), |one| one.name.clone()),
     };
     postcard::to_stdvec(&snapshot).map_err(|error| StoreError::new("building a snapshot", error))
 }
@@ -138,6 +141,7 @@ fn decode(bytes: &[u8], reader: &dyn Reader, bodies: &dyn Bodies) -> Result<Memo
         leases: snapshot.leases.into_iter().map(|lease| (lease.id, lease)).collect(),
         revocations: snapshot.revocations.into_iter().map(|one| (one.revocation.id, one)).collect(),
         calls: snapshot.calls.into_iter().map(|call| (call.id, call)).collect(),
+        upstreams: snapshot.upstreams.into_iter().map(|one| (one.name.clone(), one)).collect(),
     };
     let mut state = State::default();
     state.restore(delta, snapshot.head, snapshot.at);

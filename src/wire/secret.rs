@@ -23,6 +23,7 @@ shown! {
     AuthorizeRequest { tool, action, resource }
     StartTaskRequest { purpose, ttl_ms, idempotency_key }
     AddBackendRequest { name, kind, roles, replace }
+    AddUpstreamRequest { name, tool, host, header, replace }
     LeaseSecret { username }
     IssueLeaseResponse { lease }
     IssueLeaseRequest { grant, backend, role, ttl_ms }

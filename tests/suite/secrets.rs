@@ -224,11 +224,40 @@ fn secrets_do_not_leak() {
         assert_eq!(ran.code, code, "{arguments:?}: {ran:?}");
         left.add(format!("output of {:?}", arguments[0]), ran.stdout + &ran.stderr);
     }
+    // A call ticket, spent and spent again; a secret of a tool's API, which nothing shows once it is held.
+    let ticketed = [&["authorize", "--token", &issued], &call[..]].concat();
+    let given = told(&broker, &mut left, &coder, &[&ticketed[..], &["--ticket"]].concat());
+    let ticket = given["ticket"].as_str().unwrap().to_owned();
+    secrets.push(Secret::token("a call ticket", &ticket));
+    for code in [0, 3] {
+        let ran = loud(&broker, &coder, &[&ticketed[..], &["--redeem", &ticket]].concat());
+        assert_eq!(ran.code, code, "{ran:?}");
+        left.add("a ticket spent", ran.stdout + &ran.stderr);
+    }
+    let (upstream, file) = ("upstream-secret-of-github-7f3a91", tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(file.path(), upstream).unwrap();
+    secrets.push(Secret::text("an upstream secret", upstream));
+    let value = format!("@{}", file.path().display());
+    let add = ["upstream", "add", "github", "--tool", "github", "--host", "api.github.com", "--value", &value];
+    told(&broker, &mut left, &operator, &[&add[..], &["--header", "authorization", "--prefix", "Bearer "]].concat());
+    let ran = loud(&broker, &operator, &[&add[..], &["--header", "host", "--replace"]].concat());
+    assert_eq!(ran.code, 2, "{ran:?}");
+    left.add("an upstream secret refused", ran.stdout + &ran.stderr);
     told(&broker, &mut left, &operator, &["revoke", grant, "--reason", "testing"]);
     let backend = leased(&broker, &planner, task, &mut left, &mut secrets);
     let audit = told(&broker, &mut left, &operator, &["audit", "list"]);
     left.add("audit list", audit.to_string());
-    for arguments in [&["why", grant][..], &["agent", "list"], &["operator", "list"], &["grant", "list"], &["status"]] {
+    let why = given["id"].as_str().unwrap();
+    for arguments in [
+        &["why", grant][..],
+        &["why", why],
+        &["audit", "calls"],
+        &["upstream", "list"],
+        &["agent", "list"],
+        &["operator", "list"],
+        &["grant", "list"],
+        &["status"],
+    ] {
         left.add(format!("{arguments:?}"), loud(&broker, &operator, arguments).stdout);
     }
     broker.kill();
@@ -262,7 +291,7 @@ fn secrets_do_not_leak() {
         assert_eq!(planted.find(std::slice::from_ref(secret)).len(), secret.forms.len(), "{}", secret.name);
     }
 
-    assert_eq!(secrets.len(), if backend { 18 } else { 16 });
+    assert_eq!(secrets.len(), if backend { 20 } else { 18 });
     assert_eq!(left.find(&secrets), BTreeSet::new());
 }
 
@@ -271,7 +300,7 @@ fn messages_with_secrets_do_not_show_them() {
     let secret = || "hunter2".to_owned();
     let token = v1::Token { id: "tok_1".into(), token: secret(), expires_at: "soon".into(), exposure: None };
     let lease = v1::LeaseSecret { username: "belay_1".into(), password: secret(), url: secret() };
-    let shown: [&dyn Debug; 17] = [
+    let shown: [&dyn Debug; 18] = [
         &v1::EnrollRequest { join_token: secret(), csr: vec![1], ..Default::default() },
         &v1::InvitedAgent { join_token: secret(), join_expires_at: "soon".into(), ..Default::default() },
         &v1::InvitedOperator { join_token: secret(), join_expires_at: "soon".into(), ..Default::default() },
@@ -289,6 +318,7 @@ fn messages_with_secrets_do_not_show_them() {
         &v1::McpRequest { params: secret(), ..Default::default() },
         &v1::DpopProof { proof: secret(), url: secret(), ..Default::default() },
         &v1::InvitedPep { join_token: secret(), ..Default::default() },
+        &v1::AddUpstreamRequest { name: "github".into(), value: secret(), ..Default::default() },
     ];
     for message in shown {
         let shown = format!("{message:?} {message:#?}");

@@ -3,6 +3,10 @@
 //! Only what every reader of URLs reads alike is read at all. A name before an `@`, a backslash or a path that leads
 //! upwards is taken by some for one place and by others for another.
 
+use serde::{Deserialize, Serialize};
+
+use crate::domain::error::Error;
+
 /// A place that a call may go to. What it does not say, it leaves open.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Destination {
@@ -44,6 +48,53 @@ impl Destination {
             && same(self.scheme.is_none(), self.scheme == going.scheme)
             && same(self.scheme.is_none() && self.port.is_none(), self.port == going.port)
             && going.path.starts_with(&self.path)
+    }
+}
+
+/// A host, with a port or without, as it is written in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Host(String);
+
+impl Host {
+    /// Whether a call that goes there goes to this host. Without a port, that is one that says none, or that of HTTP or
+    /// HTTPS.
+    pub fn is_at(&self, destination: &str) -> bool {
+        let (Some((host, port)), Some(going)) = (authority_of(&self.0), Destination::parse(destination)) else {
+            return false;
+        };
+        let there = |port: Option<u16>| port.is_none_or(|port| matches!(port, 80 | 443));
+        host == going.host && port.map_or_else(|| there(going.port), |port| going.port == Some(port))
+    }
+}
+
+impl std::str::FromStr for Host {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong =
+            || Error::malformed("host", text, "expected a host with or without a port, as in api.example.com:8443");
+        let good = text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic());
+        authority_of(text).filter(|_| good).map(|_| Self(text.to_ascii_lowercase())).ok_or_else(wrong)
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Host {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Host> for String {
+    fn from(host: Host) -> Self {
+        host.0
     }
 }
 
@@ -94,11 +145,28 @@ fn path(text: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::Destination;
+    use super::{Destination, Host};
 
     fn allows(known: &str, going: &str) -> bool {
         let known = Destination::parse(known).unwrap_or_else(|| panic!("{known}"));
         Destination::parse(going).is_some_and(|going| known.allows(&going))
+    }
+
+    #[test]
+    fn a_host_is_that_host_and_no_other_port_than_was_meant() {
+        let is_at = |host: &str, going: &str| host.parse::<Host>().unwrap().is_at(going);
+        for going in ["API.example.com", "https://api.example.com/x", "http://api.example.com", "api.example.com:443"] {
+            assert!(is_at("api.Example.com", going), "{going}");
+        }
+        for going in
+            ["api.example.com:8080", "https://api.example.com:8443", "example.com", "x.api.example.com", "", "a b"]
+        {
+            assert!(!is_at("api.example.com", going), "{going}");
+        }
+        assert!(is_at("127.0.0.1:18080", "http://127.0.0.1:18080/a") && !is_at("127.0.0.1:18080", "127.0.0.1"));
+        for wrong in ["", "https://a", "a/b", "u@a", "a:b", "a:99999", ".a", "a..b", "a b"] {
+            assert!(wrong.parse::<Host>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod route;
 use serde::{Deserialize, Serialize};
 
 pub use about::About;
+pub use destination::Host;
 pub use diff::{Change, Part, What};
 pub use draft::{Draft, DraftAction, DraftEdge, DraftResource, DraftTool};
 pub use route::{Body, DraftRoute, HttpRequest, McpMessage, Route, is_session};

@@ -7,7 +7,7 @@ use crate::domain::error::{Code, Error};
 use crate::domain::event::{Body, Invocation};
 use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
-use crate::domain::invocation::{Named, TICKET_LIFE, Ticket, TicketGiven};
+use crate::domain::invocation::{Named, Outcome, TICKET_LIFE, Ticket, TicketGiven};
 use crate::domain::key::Purpose;
 use crate::domain::name::Name;
 use crate::domain::policy::Decided;
@@ -84,7 +84,11 @@ impl Decide for Authorize {
         {
             return Err(unknown_caller("enforcement point", &presenter.name));
         }
-        match ctx.replayed::<Self>()?.and_then(|made| made.invocation.clone()) {
+        // What was never made was given back: to make it after all is another call.
+        let undone =
+            |id: &InvocationId| ctx.view.call(id).is_some_and(|call| call.outcome == Some(Outcome::NotExecuted));
+        let made = ctx.replayed::<Self>()?.and_then(|made| made.invocation.clone());
+        match made.filter(|(id, _)| !undone(id)) {
             Some(made) => self.again(ctx, made),
             None => self.anew(ctx),
         }

@@ -127,7 +127,9 @@ impl IssueLease {
     /// The call that it is, if the grant allows it. A retry was charged already.
     fn charge(&self, ctx: &mut Context<'_>, grant: &Grant, charged: bool) -> Result<Option<Body>, Error> {
         let call = call(&self.backend, &self.role)?;
-        let attempt = Attempt { redeems: self.ticket, hands_out: true, ..Attempt::of(&call, true) };
+        // A retry has spent the ticket already: it is of the same request, which the key stands for.
+        let redeems = self.ticket.filter(|_| !charged);
+        let attempt = Attempt { redeems, hands_out: !charged, ..Attempt::of(&call, true) };
         let verdict = judge_call(&ctx.view, ctx.now, grant, attempt);
         match verdict.reasons.first() {
             _ if verdict.allowed && charged => Ok(None),

@@ -30,6 +30,7 @@ mod settle;
 mod survey;
 mod task;
 mod token;
+mod upstream;
 mod weigh;
 
 pub use agent::{Invite, RegisterAgent, SetAgentStatus};
@@ -57,6 +58,7 @@ pub use settle::Settle;
 pub use survey::{Belongs, Extent, Survey};
 pub use task::{EndTask, SetTaskStatus, StartTask, Started};
 pub use token::{IssueToken, TokenAnswer};
+pub use upstream::{AddUpstream, RemoveUpstream};
 pub use weigh::Weight;
 
 use super::agent::{Agent, AgentStatus, Kind, Operator, Role};

@@ -113,6 +113,7 @@ impl State {
             peps,
             freezes,
             backends,
+            upstreams,
             leases,
             revocations,
             spent,
@@ -123,7 +124,7 @@ impl State {
         let asked = approvals.len() + granted.values().map(BTreeSet::len).sum::<usize>();
         let work = asked + tasks.len() + grants.len() + self.tree.len() + tokens.len() + remembered.len() + cuts.len();
         let used = spent.len() + calls.len() + exercised.len();
-        let cut = peps.len() + freezes.len() + backends.len() + leases.len() + revocations.len();
+        let cut = peps.len() + freezes.len() + backends.len() + upstreams.len() + leases.len() + revocations.len();
         (people + work + used + cut) as u64
     }
 
@@ -153,6 +154,7 @@ impl State {
             peps,
             freezes,
             backends,
+            upstreams,
             leases,
             revocations,
             spent,
@@ -195,6 +197,7 @@ impl State {
         self.due.extend(lifted);
         self.tables.freezes.extend(freezes);
         self.tables.backends.extend(backends);
+        self.tables.upstreams.extend(upstreams);
         self.put_leases(leases);
         self.put_used(spent, exercised);
         self.schedule(calls.values().map(|call| (call.until, Due::Call(call.id))));
@@ -340,7 +343,11 @@ impl State {
             }
             Due::Freeze(id) => drop(tables.freezes.remove(id)),
             Due::Revocation(id) => drop(tables.revocations.remove(id)),
-            Due::Call(id) => drop(tables.calls.remove(id)),
+            Due::Call(id) => {
+                if tables.calls.get(id).is_some_and(|call| call.until <= at) {
+                    tables.calls.remove(id);
+                }
+            }
             Due::Lease(id) => {
                 if let Some(lease) = tables.leases.remove(id) {
                     unlink(&mut self.leases_of, &lease.grant, *id);

@@ -27,6 +27,7 @@ use crate::domain::reach::Fresh;
 use crate::domain::scope::Scope;
 use crate::domain::spent::{Exercised, Spent};
 use crate::domain::time::Timestamp;
+use crate::domain::upstream::Upstream;
 
 /// The records, by key. A delta is the same shape: what an event adds or replaces.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +72,8 @@ pub struct Tables {
     pub freezes: HashMap<FreezeId, Freeze>,
     /// Systems to lease secrets in, removed ones too.
     pub backends: HashMap<Name, Backend>,
+    /// Secrets of tools' APIs, removed ones too.
+    pub upstreams: HashMap<Name, Upstream>,
     /// Leased secrets, until they are over and gone.
     pub leases: HashMap<LeaseId, Lease>,
     /// Revocations by id, for as long as their cuts.
@@ -154,6 +157,7 @@ impl Delta {
         self.peps.extend(later.peps);
         self.freezes.extend(later.freezes);
         self.backends.extend(later.backends);
+        self.upstreams.extend(later.upstreams);
         self.leases.extend(later.leases);
         self.revocations.extend(later.revocations);
         for (grant, spent) in later.spent {

@@ -8,6 +8,7 @@ use crate::domain::event::{Invocation, Report};
 use crate::domain::invocation::TicketGiven;
 use crate::domain::limits::Charge;
 use crate::domain::scope::{Call, Decimal};
+use crate::domain::upstream::Upstream;
 
 impl From<&Invocation> for pb::Invocation {
     fn from(invocation: &Invocation) -> Self {
@@ -123,6 +124,35 @@ impl TryFrom<pb::InvocationReported> for Report {
             tree: maybe("invocation_reported.tree", body.tree.as_deref())?,
             agent: maybe("invocation_reported.agent", body.agent.as_deref())?,
             refunded: body.refunded,
+        })
+    }
+}
+
+impl From<&Upstream> for pb::Upstream {
+    fn from(Upstream { name, tool, host, header, sealed, removed, created_at }: &Upstream) -> Self {
+        debug_assert!(!removed, "an event holds a record as it was new");
+        Self {
+            name: name.to_string(),
+            tool: tool.to_string(),
+            host: host.to_string(),
+            header: header.to_string(),
+            sealed: sealed.0.into(),
+            created_at: created_at.millis(),
+        }
+    }
+}
+
+impl TryFrom<pb::Upstream> for Upstream {
+    type Error = DecodeError;
+    fn try_from(body: pb::Upstream) -> Decoded<Self> {
+        Ok(Self {
+            name: text("upstream_added.name", &body.name)?,
+            tool: text("upstream_added.tool", &body.tool)?,
+            host: text("upstream_added.host", &body.host)?,
+            header: text("upstream_added.header", &body.header)?,
+            sealed: digest("upstream_added.sealed", &body.sealed)?,
+            removed: false,
+            created_at: time(body.created_at),
         })
     }
 }

@@ -100,6 +100,11 @@ impl TryFrom<Kind> for Body {
                 name: text("backend_removed.name", &body.name)?,
                 reason: text("backend_removed.reason", &body.reason)?,
             },
+            Kind::UpstreamAdded(body) => Self::UpstreamAdded(body.try_into()?),
+            Kind::UpstreamRemoved(body) => Self::UpstreamRemoved {
+                name: text("upstream_removed.name", &body.name)?,
+                reason: text("upstream_removed.reason", &body.reason)?,
+            },
             Kind::LeaseIssued(body) => Self::LeaseIssued { lease: body.try_into()? },
             Kind::LeaseChanged(body) => Self::LeaseChanged(body.try_into()?),
             Kind::InvocationReported(body) => Self::InvocationReported(body.try_into()?),

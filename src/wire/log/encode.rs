@@ -86,6 +86,10 @@ impl From<&Body> for Kind {
             Body::BackendRemoved { name, reason } => {
                 Self::BackendRemoved(pb::BackendRemoved { name: name.to_string(), reason: reason.to_string() })
             }
+            Body::UpstreamAdded(upstream) => Self::UpstreamAdded(upstream.into()),
+            Body::UpstreamRemoved { name, reason } => {
+                Self::UpstreamRemoved(pb::UpstreamRemoved { name: name.to_string(), reason: reason.to_string() })
+            }
             Body::LeaseIssued { lease } => Self::LeaseIssued(lease.into()),
             Body::LeaseChanged(change) => Self::LeaseChanged(change.into()),
             Body::InvocationReported(report) => Self::InvocationReported(report.into()),

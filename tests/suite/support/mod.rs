@@ -14,6 +14,7 @@ pub mod front;
 pub mod gate;
 pub mod history;
 pub mod http;
+pub mod line;
 pub mod lockstep;
 pub mod memory;
 pub mod model;
@@ -28,6 +29,7 @@ pub mod provider;
 pub mod questions;
 pub mod shop;
 pub mod steps;
+pub mod till;
 pub mod town;
 pub mod world;
 

@@ -23,6 +23,7 @@ use crate::domain::radius::{Figures, Unions};
 use crate::domain::scope::{Call, Decimal, Scopes};
 use crate::domain::status::StatusPlace;
 use crate::domain::time::{Span, Timestamp};
+use crate::domain::upstream::Upstream;
 
 macro_rules! id {
     ($type:ident, $seed:literal) => {
@@ -220,6 +221,18 @@ pub(super) fn backend() -> Backend {
     }
 }
 
+pub(super) fn upstream() -> Upstream {
+    Upstream {
+        name: read("github"),
+        tool: read("github"),
+        host: read("api.github.com:8443"),
+        header: read("authorization"),
+        sealed: Digest([8; 32]),
+        removed: false,
+        created_at: ms(5),
+    }
+}
+
 pub(super) fn lease() -> Lease {
     Lease {
         id: id!(LeaseId, 16),
@@ -387,6 +400,8 @@ pub(super) fn one_of_each() -> Vec<Body> {
         Body::Frozen(freeze()),
         Body::Thawed { id: id!(FreezeId, 15), reason: read("mended") },
         Body::BackendAdded(backend()),
+        Body::UpstreamAdded(upstream()),
+        Body::UpstreamRemoved { name: read("github"), reason: read("rotated") },
         Body::BackendRemoved { name: read("orders"), reason: read("moved") },
         Body::LeaseIssued { lease: lease() },
         Body::LeaseChanged(lease_change(Some(Trouble { reason: read("cannot connect"), failed: true }))),
