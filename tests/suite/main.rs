@@ -74,6 +74,7 @@ mod holds;
 mod idempotency;
 mod identity;
 mod incidents;
+mod incidents_tools;
 mod init;
 mod invoke;
 mod joined;

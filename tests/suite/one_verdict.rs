@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::support::hall::{Case, Hall, Parts};
+use crate::support::cases::{Case, Parts};
+use crate::support::hall::{DOORS, Hall};
 use crate::support::property;
 
 /// A call under a grant, and what has to be said of it.
@@ -133,12 +134,16 @@ fn decision(code: &str) -> &'static str {
     }
 }
 
+/// How often each door was gone through.
+type Doors = BTreeMap<&'static str, usize>;
+
 /// Holds every door to what is expected; how many there were.
-fn held(hall: &Hall, case: &Case, code: &str) -> usize {
+fn held(hall: &Hall, doors: &mut Doors, case: &Case, code: &str) -> usize {
     let rulings = hall.rulings(case, true);
     let expected = (decision(code).to_owned(), code.to_owned());
     for (door, ruling) in &rulings {
         assert_eq!(ruling, &expected, "{door}: {case:?}");
+        *doors.entry(door).or_default() += 1;
     }
     rulings.len()
 }
@@ -146,39 +151,35 @@ fn held(hall: &Hall, case: &Case, code: &str) -> usize {
 #[test]
 fn every_door_says_the_same_of_a_call() {
     let hall = Hall::open();
-    let mut doors = BTreeMap::new();
+    let mut doors = Doors::new();
     for (under, call, args, destination, code) in CALLS {
         let case = Case::of(under, Parts::new(call, args, destination));
-        held(&hall, &case, code);
-        for (door, _) in hall.rulings(&case, false) {
-            *doors.entry(door).or_insert(0) += 1;
-        }
+        held(&hall, &mut doors, &case, code);
     }
     for (method, url, body, code) in REQUESTS {
-        assert!(held(&hall, &Case::of_http("wide", method, url, body), code) > 0);
+        assert!(held(&hall, &mut doors, &Case::of_http("wide", method, url, body), code) > 0);
         // Whoever has no good credential hears of that, and of no route.
-        held(&hall, &Case::of_http("cut", method, url, body), "grant_revoked");
+        held(&hall, &mut doors, &Case::of_http("cut", method, url, body), "grant_revoked");
     }
-    for state in ["truncated", "withheld", "not_json"] {
-        let code = ["body_truncated", "body_needed", "body_malformed"]
-            [["truncated", "withheld", "not_json"].iter().position(|one| *one == state).unwrap()];
+    for (state, code) in [("truncated", "body_truncated"), ("withheld", "body_needed"), ("not_json", "body_malformed")]
+    {
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
         for (url, body) in [("files.example/write/a", r#"{"n":1}"#), ("mcp.example/files", ping)] {
-            held(&hall, &Case::of_http("wide", "POST", url, body).with_body(state), code);
+            held(&hall, &mut doors, &Case::of_http("wide", "POST", url, body).with_body(state), code);
         }
         // Where no body is read, none is needed.
-        held(&hall, &Case::of_http("wide", "GET", "files.example/read/a", "").with_body(state), "in_scope");
+        held(&hall, &mut doors, &Case::of_http("wide", "GET", "files.example/read/a", "").with_body(state), "in_scope");
     }
     for (server, method, params, code) in MESSAGES {
-        assert!(held(&hall, &Case::of_mcp("wide", server, method, params), code) > 0);
+        assert!(held(&hall, &mut doors, &Case::of_mcp("wide", server, method, params), code) > 0);
         let params = if params.is_empty() { String::new() } else { format!(r#","params":{params}"#) };
         let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"{params}}}"#);
         if *server == "files" {
-            held(&hall, &Case::of_http("wide", "POST", "mcp.example/files", &message), code);
+            held(&hall, &mut doors, &Case::of_http("wide", "POST", "mcp.example/files", &message), code);
         }
     }
     // A door that nothing goes through would agree with all.
-    assert!(doors.values().all(|count| *count >= 15), "{doors:?}");
+    assert!(doors.len() == DOORS.len() && doors.values().all(|count| *count >= 8), "{doors:?}");
     println!("{doors:?}");
 }
 
@@ -255,7 +256,7 @@ fn calls() -> impl Strategy<Value = Case> {
 #[test]
 fn every_door_says_the_same_of_any_call() {
     let hall = Hall::open();
-    let cases = std::env::var("BELAY_CASES").ok().map_or(250, |cases| cases.parse().unwrap());
+    let cases = std::env::var("BELAY_CASES").ok().map_or(150, |cases| cases.parse().unwrap());
     let tally = std::cell::RefCell::new(BTreeMap::<String, (u32, usize)>::new());
     property::check(cases, &calls(), |case| {
         let rulings = hall.rulings(&case, false);
@@ -270,8 +271,7 @@ fn every_door_says_the_same_of_any_call() {
     });
     let tally = tally.into_inner();
     println!("{tally:?}");
-    for code in ["in_scope", "out_of_scope", "limit_reached", "grant_revoked", "destination_denied"] {
-        let (count, ways) = tally.get(code).copied().unwrap_or_default();
-        assert!(count > 0 && ways > 5 * count as usize, "{code}: {tally:?}");
-    }
+    // Calls that are all denied alike would prove nothing, nor would calls that one door alone knows.
+    assert!(tally.len() >= 5 && tally.contains_key("in_scope") && tally.contains_key("out_of_scope"), "{tally:?}");
+    assert!(tally.values().all(|(count, ways)| *ways >= 8 * *count as usize), "{tally:?}");
 }

@@ -4,8 +4,9 @@
 //! same verdicts, write the function and add a line to [`DOORS`].
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use belay::client::Identity;
 use belay::wire::v1;
@@ -13,13 +14,15 @@ use belay::wire::v1::decision_message::Said as Told;
 use belay::wire::v1::decision_request::Said as Asks;
 use belay::wire::v1::decisions_client::DecisionsClient;
 use belay::wire::v1::policies_client::PoliciesClient;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tonic::Code;
 use tonic::transport::Channel;
 
 use super::calls::Acting;
+use super::cases::{CATALOG, Case, Http, Mcp, Parts};
 use super::mission::apply;
-use super::process::{Broker, Ran};
+use super::process::{Broker, Ran, belay};
 
 /// The decision, and the code of its reason.
 pub type Ruling = (String, String);
@@ -51,239 +54,18 @@ pub const DOORS: &[(&str, bool, Door)] = &[
         let asked = hall.by_parts(case, shown).or_else(|| hall.by_http(case, shown));
         hall.streams(asked.or_else(|| hall.by_mcp(case, shown)), true)
     }),
+    ("Envoy", false, |hall, case| hall.envoy(case)),
+    ("forward auth", false, |hall, case| hall.forward(case)),
+    ("AuthZEN", false, |hall, case| hall.authzen(case)),
+    ("AuthZEN, of several", false, |hall, case| hall.authzen_several(case)),
+    ("agentgateway", false, |hall, case| hall.ext_mcp(case)),
     ("Policies.Explain", false, |hall, case| hall.explains(case)),
     ("belay authorize", true, |hall, case| hall.command(case, &hall.coder, &["authorize", "--token"], "decision")),
+    ("belay guard hook claude", true, |hall, case| hall.hook(case)),
     ("belay policy explain", true, |hall, case| {
         hall.command(case, &hall.broker.home.join("operator"), &["policy", "explain", "--grant"], "outcome")
     }),
 ];
-
-/// What is asked, in each way that it can be said. All that are there mean the same.
-#[derive(Clone, Debug, Default)]
-pub struct Case {
-    /// The name of the grant that it is made under.
-    pub under: &'static str,
-    pub parts: Option<Parts>,
-    pub http: Option<Http>,
-    pub mcp: Option<Mcp>,
-}
-
-/// A call.
-#[derive(Clone, Debug, Default)]
-pub struct Parts {
-    pub tool: String,
-    pub action: String,
-    pub resource: String,
-    pub args: Map<String, Value>,
-    pub destination: Option<String>,
-}
-
-/// An HTTP request over TLS.
-#[derive(Clone, Debug, Default)]
-pub struct Http {
-    pub method: String,
-    pub host: String,
-    pub path: String,
-    pub body: Vec<u8>,
-    /// As in `HttpRequest.body_state`.
-    pub state: &'static str,
-}
-
-/// A message of an MCP client.
-#[derive(Clone, Debug, Default)]
-pub struct Mcp {
-    pub server: String,
-    pub method: String,
-    pub params: String,
-}
-
-impl Case {
-    /// A call, and the request and the message that make it by the routes of [`CATALOG`], if there are any.
-    pub fn of(under: &'static str, parts: Parts) -> Self {
-        let (http, mcp) = (parts.request(), parts.message());
-        Self { under, http, mcp, parts: Some(parts) }
-    }
-
-    pub fn of_http(under: &'static str, method: &str, url: &str, body: &str) -> Self {
-        let (host, path) = url.split_at(url.find('/').unwrap());
-        let [method, host, path] = [method, host, path].map(str::to_owned);
-        Self { under, http: Some(Http { method, host, path, body: body.into(), state: "" }), ..Self::default() }
-    }
-
-    pub fn of_mcp(under: &'static str, server: &str, method: &str, params: &str) -> Self {
-        let [server, method, params] = [server, method, params].map(str::to_owned);
-        Self { under, mcp: Some(Mcp { server, method, params }), ..Self::default() }
-    }
-
-    /// The same, of a body of which no more is known.
-    pub fn with_body(mut self, state: &'static str) -> Self {
-        if let Some(http) = &mut self.http {
-            http.state = state;
-        }
-        self
-    }
-}
-
-impl Parts {
-    /// `tool:action@resource`.
-    pub fn new(call: &str, args: &str, destination: &str) -> Self {
-        let (tool, rest) = call.split_once(':').unwrap();
-        let (action, resource) = rest.split_once('@').unwrap();
-        let args = if args.is_empty() { Map::new() } else { serde_json::from_str(args).unwrap() };
-        let destination = (!destination.is_empty()).then(|| destination.to_owned());
-        Self { tool: tool.into(), action: action.into(), resource: resource.into(), args, destination }
-    }
-
-    fn json(&self) -> String {
-        Value::Object(self.args.clone()).to_string()
-    }
-
-    fn request(&self) -> Option<Http> {
-        let host = self.destination.as_deref()?.strip_prefix("https://")?;
-        let (method, path, body) = match (host, self.tool.as_str(), self.action.as_str()) {
-            ("mcp.example", tool @ ("files" | "bank"), _) => {
-                let Mcp { method, params, .. } = self.message()?;
-                let mut message = json!({ "jsonrpc": "2.0", "id": 1, "method": method });
-                if !params.is_empty() {
-                    message["params"] = serde_json::from_str(&params).unwrap();
-                }
-                ("POST", format!("/{tool}"), message.to_string())
-            }
-            ("files.example", "files", "read") => {
-                let pair = |(name, value): (&String, &Value)| Some(format!("{name}={}", escaped(value.as_str()?)));
-                let query = self.args.iter().map(pair).collect::<Option<Vec<_>>>()?.join("&");
-                let mark = if query.is_empty() { "" } else { "?" };
-                ("GET", format!("/read/{}{mark}{query}", self.resource), String::new())
-            }
-            ("files.example", "files", action @ ("write" | "wipe")) => {
-                ("POST", format!("/{action}/{}", self.resource), self.json())
-            }
-            ("bank.example", "bank", "pay") => {
-                let account = self.resource.strip_prefix("accounts/").filter(|account| !account.contains('/'))?;
-                ("POST", format!("/pay/{account}"), self.json())
-            }
-            _ => return None,
-        };
-        Some(Http { method: method.into(), host: host.into(), path, body: body.into(), state: "complete" })
-    }
-
-    fn message(&self) -> Option<Mcp> {
-        let goes = self.destination.is_some() && self.destination.as_deref() != Some("https://mcp.example");
-        if goes {
-            return None;
-        }
-        let place = (self.args.get("folder").and_then(Value::as_str), self.args.get("name").and_then(Value::as_str));
-        let tool = |name: &str| {
-            ("tools/call".to_owned(), json!({ "name": name, "arguments": self.args, "_meta": { "n": 1 } }).to_string())
-        };
-        let (method, params) = match (self.tool.as_str(), self.action.as_str(), place) {
-            ("files", "read", (Some(folder), Some(name))) if self.resource == format!("{folder}/{name}") => {
-                tool("read_file")
-            }
-            _ if self.resource != "mcp" => return None,
-            (_, action, _) => match action.strip_prefix("mcp.") {
-                None => tool(action),
-                Some(method) => {
-                    (method.replace('.', "/"), if self.args.is_empty() { String::new() } else { self.json() })
-                }
-            },
-        };
-        Some(Mcp { server: self.tool.clone(), method, params })
-    }
-}
-
-/// Every byte as `%XX`.
-fn escaped(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "%{byte:02x}");
-        out
-    })
-}
-
-/// What the calls of a hall are about. `box` has no route, and `gone` is not in it.
-pub const CATALOG: &str = r#"
-[[tool]]
-name = "files"
-owner = "team"
-[[tool.action]]
-name = "read"
-risk = "read"
-[[tool.action]]
-name = "write"
-risk = "write"
-[[tool.action]]
-name = "wipe"
-risk = "destructive"
-[[tool.action]]
-name = "mcp.*"
-risk = "read"
-
-[[tool]]
-name = "bank"
-owner = "team"
-destinations = ["https://bank.example", "https://mcp.example"]
-[[tool.action]]
-name = "pay"
-risk = "write"
-[[tool.action]]
-name = "mcp.*"
-risk = "read"
-
-[[tool]]
-name = "box"
-owner = "team"
-[[tool.action]]
-name = "open"
-risk = "read"
-
-[[resource]]
-path = "files:**"
-sensitivity = "internal"
-[[resource]]
-path = "bank:**"
-sensitivity = "confidential"
-[[resource]]
-path = "box:**"
-sensitivity = "public"
-
-[[route]]
-host = "files.example"
-method = "GET"
-path = "/read/{path...}"
-call = "files:read@{path...}"
-[[route]]
-host = "files.example"
-method = "POST"
-path = "/write/{path...}"
-call = "files:write@{path...}"
-body = "json"
-[[route]]
-host = "files.example"
-method = "POST"
-path = "/wipe/{path...}"
-call = "files:wipe@{path...}"
-body = "json"
-[[route]]
-host = "bank.example"
-method = "POST"
-path = "/pay/{account}"
-call = "bank:pay@accounts/{account}"
-body = "json"
-[[route]]
-host = "mcp.example"
-method = "POST"
-path = "/files"
-mcp = "files"
-[[route]]
-host = "mcp.example"
-method = "POST"
-path = "/bank"
-mcp = "bank"
-[[route]]
-mcp = "files"
-tool = "read_file"
-call = "files:read@{folder}/{name}"
-"#;
 
 /// No large payment, whatever a scope says.
 const POLICY: &str = r#"
@@ -316,12 +98,14 @@ pub struct Hall {
     pub runtime: Runtime,
     /// Where the identity of the agent is.
     pub coder: PathBuf,
+    /// Where that of the enforcement point is.
+    pub pep: PathBuf,
     /// The certificate of the agent.
     pub shown: Vec<u8>,
     /// Ids and tokens of the grants, by their names.
     pub grants: BTreeMap<&'static str, (String, String)>,
     agent: Channel,
-    gateway: Channel,
+    pub gateway: Channel,
     operator: Channel,
 }
 
@@ -343,13 +127,13 @@ impl Hall {
             grants.insert(*name, (granted.0.id, granted.1));
         }
         apply(&broker, CATALOG, POLICY);
-        let (gateway, operator) = runtime.block_on(async {
+        let (pep, gateway, operator) = runtime.block_on(async {
             let pep = broker.pep("gateway", &[&audience]).await;
             let gateway = broker.channel_as(&pep).await.unwrap();
-            (gateway, broker.channel().await)
+            (pep, gateway, broker.channel().await)
         });
         let shown = Identity::load(&coder).unwrap().certificate().to_vec();
-        let hall = Self { broker, runtime, coder, shown, grants, agent, gateway, operator };
+        let hall = Self { broker, runtime, coder, pep, shown, grants, agent, gateway, operator };
         hall.broker.run(&["freeze", "--scope", "files:write@frozen/**", "--reason", "code freeze"]).ok();
         let last = Case::of("spent", Parts::new("files:read@a/b", "", ""));
         assert_eq!(hall.asks(&hall.agent, hall.by_parts(&last, b"")).unwrap().0, "allow");
@@ -361,10 +145,21 @@ impl Hall {
     /// What each door says, by its name.
     pub fn rulings(&self, case: &Case, processes: bool) -> Vec<(&'static str, Ruling)> {
         let open = DOORS.iter().filter(|(_, is_process, _)| processes || !is_process);
-        open.filter_map(|(name, _, door)| Some((*name, door(self, case)?))).collect()
+        open.filter_map(|(name, _, door)| Some((*name, self.ruling(case, *door)?))).collect()
     }
 
-    fn token(&self, case: &Case) -> String {
+    /// What this door says, as soon as the agent may ask again: a test asks faster than its quota allows.
+    fn ruling(&self, case: &Case, door: Door) -> Option<Ruling> {
+        loop {
+            match door(self, case)? {
+                (_, code) if code == "quota_exceeded" => std::thread::sleep(std::time::Duration::from_millis(20)),
+                ruling => return Some(ruling),
+            }
+        }
+    }
+
+    /// The token of the grant that it is made under.
+    pub fn token(&self, case: &Case) -> String {
         self.grants[case.under].1.clone()
     }
 
@@ -390,9 +185,13 @@ impl Hall {
     }
 
     /// Who sends a message without HTTP names no destination.
-    fn by_mcp(&self, case: &Case, presenter: &[u8]) -> Option<v1::AuthorizeRequest> {
+    pub fn message(&self, case: &Case) -> Option<Mcp> {
         let goes = case.parts.as_ref().is_some_and(|parts| parts.destination.is_some());
-        let Mcp { server, method, params } = case.mcp.clone().filter(|_| !goes)?;
+        case.mcp.clone().filter(|_| !goes)
+    }
+
+    fn by_mcp(&self, case: &Case, presenter: &[u8]) -> Option<v1::AuthorizeRequest> {
+        let Mcp { server, method, params } = self.message(case)?;
         let mcp = v1::McpRequest { server, method, params, ..Default::default() };
         let (token, presenter) = (self.token(case), presenter.to_vec());
         Some(v1::AuthorizeRequest { token, presenter, mcp: Some(mcp), ..Default::default() })
@@ -402,7 +201,11 @@ impl Hall {
         let request = request?;
         let mut decisions = DecisionsClient::new(channel.clone());
         let decided = self.runtime.block_on(decisions.authorize(request.clone()));
-        Some(ruling(&request, decided.unwrap_or_else(|status| panic!("{request:?}: {status}")).into_inner()))
+        match decided {
+            Ok(decided) => Some(ruling(&request, decided.into_inner())),
+            Err(status) if status.code() == Code::ResourceExhausted => Some(again()),
+            Err(status) => panic!("{request:?}: {status}"),
+        }
     }
 
     fn streams(&self, request: Option<v1::AuthorizeRequest>, hold: bool) -> Option<Ruling> {
@@ -415,6 +218,7 @@ impl Hall {
         });
         match (first.id, first.said) {
             (7, Some(Told::Decided(decided))) => Some(ruling(&request, decided)),
+            (7, Some(Told::Refused(refusal))) if refusal.code == Code::ResourceExhausted as u32 => Some(again()),
             other => panic!("{request:?}: {other:?}"),
         }
     }
@@ -451,6 +255,44 @@ impl Hall {
         assert_eq!(code, exits, "{arguments:?}: {stdout}");
         Some((text(&said[decision]), text(&said["reasons"][0]["code"])))
     }
+}
+
+impl Hall {
+    /// The hook of a coding agent, before it calls a tool of a server.
+    fn hook(&self, case: &Case) -> Option<Ruling> {
+        let Mcp { server, params, .. } = self.message(case).filter(|message| message.method == "tools/call")?;
+        let params: Value = serde_json::from_str(&params).ok()?;
+        let known = params.as_object()?.keys().all(|name| ["name", "arguments", "_meta"].contains(&name.as_str()));
+        let (name, input) = (params["name"].as_str().filter(|_| known)?, &params["arguments"]);
+        if !input.is_object() && !input.is_null() {
+            return None;
+        }
+        let said = json!({
+            "hook_event_name": "PreToolUse", "tool_use_id": "toolu_1", "tool_name": format!("mcp__{server}__{name}"),
+            "tool_input": input, "cwd": "/",
+        });
+        let mut command = belay(&self.broker.home);
+        command.args(["--addr", &self.broker.addr, "--identity"]).arg(&self.coder);
+        command.args(["guard", "hook", "claude", "--token", &self.token(case)]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(said.to_string().as_bytes()).unwrap();
+        let answer = child.wait_with_output().unwrap();
+        let told: Value = serde_json::from_slice(&answer.stdout).unwrap_or_else(|_| panic!("{said}: {answer:?}"));
+        let told = &told["hookSpecificOutput"];
+        let decision = match told["permissionDecision"].as_str() {
+            Some("ask") => "step_up",
+            Some(other) => other,
+            None => panic!("{told}"),
+        };
+        let why = told["permissionDecisionReason"].as_str().unwrap();
+        let (code, _) = why.rsplit_once(" (").unwrap().1.split_once("); request inv_").unwrap();
+        Some((decision.to_owned(), code.to_owned()))
+    }
+}
+
+/// What is decided by nobody: it is to be asked again.
+fn again() -> Ruling {
+    ("deny".to_owned(), "quota_exceeded".to_owned())
 }
 
 /// What was decided; of exactly the call that was asked about by its parts.
