@@ -38,7 +38,7 @@ impl Floor {
                 id: ID.into(),
                 token: "x".repeat(token_bytes),
                 expires_at: "2026-01-01T00:00:00.000Z".into(),
-                exposure: None,
+                ..Default::default()
             },
             verdict: v1::AuthorizeResponse {
                 decision: "allow".into(),

@@ -41,7 +41,7 @@ fuzz_target!(|text: &str| {
         seq: claims.seq,
         epoch: claims.epoch.clone(),
         chain: claims.chain.clone(),
-        thumbprint: claims.thumbprint,
+        confirmation: claims.confirmation,
         key_hash: Digest([0; 32]),
         kid: "k1".to_owned(),
         status: claims.status,

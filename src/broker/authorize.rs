@@ -74,6 +74,8 @@ pub struct Authorized {
     pub ticket: Option<SignedTicket>,
     /// Whether it was decided as one that a secret goes with.
     pub(super) hands_out: bool,
+    /// The nonce for the next DPoP proof, where the token needs one.
+    pub nonce: Option<String>,
 }
 
 /// A signed call ticket, a secret.
@@ -105,19 +107,25 @@ impl Broker {
         shown: impl Into<Presented<'a>>,
         wanted: impl Into<Wanted<'a>>,
     ) -> Result<Authorized, Error> {
-        let (shown, wanted) = (shown.into(), wanted.into());
+        let shown = shown.into();
+        let authorized = self.judged(asked, &shown, wanted.into()).await?;
+        let reason = authorized.verdict.reasons.first().map(|reason| reason.code);
+        Ok(Authorized { nonce: self.next_nonce(&shown, reason), ..authorized })
+    }
+
+    async fn judged(&self, asked: &Asked, shown: &Presented<'_>, wanted: Wanted<'_>) -> Result<Authorized, Error> {
         // Whatever becomes of it, a key that is none is told.
         idempotency::<Authorize>(wanted.key, &[])?;
         let now = self.ledger.now();
         let id = InvocationId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
-        let proven = possession(asked, &shown).is_some();
+        let proven = possession(asked, shown).is_some();
         let call = self.ledger.view(|view| match &wanted.what {
             What::Call(call) => Ok(call.clone()),
             What::Http(request) => view.catalog().http(request),
             What::Mcp(message) => view.catalog().mcp(message),
         });
         let presented =
-            self.presented(asked, &shown, now).and_then(|credential| Ok((credential, self.spends(wanted.redeem)?)));
+            self.presented(asked, shown, now).and_then(|credential| Ok((credential, self.spends(wanted.redeem)?)));
         let (credential, redeems) = match presented {
             Ok(presented) => presented,
             Err(error) => {
@@ -208,7 +216,7 @@ impl Broker {
         };
         let call = attempt.map(|attempt| attempt.call.clone());
         let hands_out = attempt.is_some_and(|attempt| attempt.hands_out);
-        Authorized { id, verdict, proven, credential, call, ticket: None, hands_out }
+        Authorized { id, verdict, proven, credential, call, ticket: None, hands_out, nonce: None }
     }
 
     /// Has a call decided in a turn, where its chain is charged, and nobody hears of it before it is in the log.
@@ -229,7 +237,8 @@ impl Broker {
             }
         };
         let ticket = ticket.map(|ticket| self.sign_ticket(ticket)).transpose()?;
-        Ok(Authorized { id, verdict, proven: true, credential: Some(credential), call: Some(call), ticket, hands_out })
+        let (credential, call) = (Some(credential), Some(call));
+        Ok(Authorized { id, verdict, proven: true, credential, call, ticket, hands_out, nonce: None })
     }
 
     fn sign_ticket(&self, recorded: Prepared<Ticket>) -> Result<SignedTicket, Error> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 
 use super::bodies::Readers;
+use super::dpop::Dpop;
 use super::keys::Keeper;
 use super::{Asked, Broker, token};
 use crate::cedar::Set;
@@ -78,8 +79,9 @@ impl Broker {
         let feed = Hub::new(Arc::clone(&ledger), origin.clone());
         let cuts = Arc::new(Cuts::of(&ledger, Arc::<Hub>::clone(&feed)));
         let signed = Seen::new(token::SEEN);
+        let dpop = Dpop::new(&ledger.seed(), ledger.now());
         let (quotas, address) = (super::Quotas::default(), address.into());
-        Ok(Self { ledger, cuts, keys, signed, feed, targets, upstreams, crls, statuses, origin, quotas, address })
+        Ok(Self { ledger, cuts, keys, signed, dpop, feed, targets, upstreams, crls, statuses, origin, quotas, address })
     }
 }
 

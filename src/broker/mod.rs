@@ -8,6 +8,7 @@ mod calls;
 pub mod catalog;
 mod certificate;
 mod cut;
+mod dpop;
 mod identity;
 mod join;
 mod keys;
@@ -35,6 +36,7 @@ pub use boot::Foundation;
 pub use calls::{CallFilter, JoinedCall, Told, Wish};
 pub use catalog::{Applying, CatalogText};
 pub use cut::{CameOf, Revocation};
+pub use dpop::ShownProof;
 pub use identity::{Issued, OwnIdentity};
 pub use lease::{Checked as CheckedBackend, Leased};
 pub use live::Live;
@@ -65,6 +67,7 @@ pub struct Broker {
     keys: keys::Keeper,
     /// Tokens whose signature was found good.
     signed: Seen<token::Signed>,
+    dpop: dpop::Dpop,
     feed: Arc<Hub>,
     crls: crate::effect::crl::RevocationLists,
     statuses: crate::effect::status::StatusLists,

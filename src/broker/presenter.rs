@@ -1,9 +1,10 @@
 //! What is shown of a credential, and who proved to hold it.
 //!
 //! An agent proves possession by its own connection, an operator proves nothing and is told so. An enforcement point says
-//! whose certificate it saw, and is believed, for the audiences that it answers for.
+//! whose certificate it saw, or which DPoP proof, and is believed, for the audiences that it answers for.
 
-use super::{Asked, Broker};
+use super::{Asked, Broker, ShownProof};
+use crate::domain::confirmation::Confirmation;
 use crate::domain::decide::{Caller, Presenter, presentable};
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
@@ -18,31 +19,34 @@ pub struct Presented<'a> {
     pub token: &'a str,
     /// The certificate that an enforcement point saw.
     pub presenter: Option<Presenter>,
+    /// The DPoP proof that came with the token.
+    pub proof: Option<ShownProof<'a>>,
 }
 
 impl<'a> From<&'a str> for Presented<'a> {
     fn from(token: &'a str) -> Self {
-        Self { token, presenter: None }
+        Self { token, ..Self::default() }
     }
 }
 
 impl<'a> From<&'a String> for Presented<'a> {
     fn from(token: &'a String) -> Self {
-        Self { token, presenter: None }
+        Self { token, ..Self::default() }
     }
 }
 
-/// SHA-256 of the certificate whose possession is proven; none if that is not asked for.
-pub(super) fn possession(asked: &Asked, shown: &Presented<'_>) -> Option<Digest> {
+/// The certificate whose possession is proven, where nothing else is shown; none if that is not asked for.
+pub(super) fn possession(asked: &Asked, shown: &Presented<'_>) -> Option<Confirmation> {
     // No token is bound to this.
     let nobody = Digest([0; 32]);
-    match &asked.caller {
+    let proven = match &asked.caller {
         Caller::Agent(presenter) | Caller::Holder(presenter) => Some(presenter.thumbprint),
         Caller::Operator(_) | Caller::Broker => None,
         Caller::Pep(_) => Some(shown.presenter.as_ref().map_or(nobody, |presenter| presenter.thumbprint)),
         // Nor to nobody's, if nobody could ask here.
         Caller::Stranger => Some(nobody),
-    }
+    };
+    proven.map(Confirmation::Certificate)
 }
 
 impl Broker {

@@ -24,6 +24,8 @@ pub(super) struct Signed {
     kid: String,
     /// For whom it is.
     audience: Audience,
+    /// Whose it is.
+    holder: String,
     /// What to ask of it each time.
     bounds: Bounds,
 }
@@ -47,6 +49,8 @@ pub struct Checked {
     pub claims: Option<Claims>,
     /// Whether the caller proved to hold the bound key.
     pub proven: bool,
+    /// The nonce for the next DPoP proof, where the token needs one.
+    pub nonce: Option<String>,
 }
 
 impl Broker {
@@ -76,32 +80,32 @@ impl Broker {
     /// Checks a token: signature, times, who holds it, and whether its chain is live.
     pub fn check<'a>(&self, asked: &Asked, shown: impl Into<Presented<'a>>) -> Checked {
         let (shown, now) = (shown.into(), self.ledger.now());
-        let presented = possession(asked, &shown);
-        match self.read(asked, &shown, presented.as_ref(), now) {
-            Err(error) => Checked { refusal: Some((error.reason, error.message)), claims: None, proven: false },
+        match self.read(asked, &shown, now) {
+            Err(error) => {
+                let nonce = self.next_nonce(&shown, Some(error.reason));
+                Checked { refusal: Some((error.reason, error.message)), claims: None, proven: false, nonce }
+            }
             Ok(claims) => {
                 let verdict = self.ledger.view(|view| judge(&view, now, Credential::Token(claims.id), None));
                 let refusal = if verdict.allowed { None } else { verdict.reasons.into_iter().next() };
                 Checked {
                     refusal: refusal.map(|reason| (reason.code, reason.message)),
                     claims: Some(claims),
-                    proven: presented.is_some(),
+                    proven: possession(asked, &shown).is_some(),
+                    nonce: self.next_nonce(&shown, None),
                 }
             }
         }
     }
 
-    fn read(
-        &self,
-        asked: &Asked,
-        shown: &Presented<'_>,
-        presented: Option<&Digest>,
-        now: Timestamp,
-    ) -> Result<Claims, Error> {
+    fn read(&self, asked: &Asked, shown: &Presented<'_>, now: Timestamp) -> Result<Claims, Error> {
         let claims = self.keys.current().verifier.read(shown.token)?;
         self.is_for(asked, &claims.audience)?;
-        Bounds::of(&claims).hold(presented, now)?;
+        let proof = self.in_hands(asked, shown, &Bounds::of(&claims), now)?;
         self.is_presentable(shown, now)?;
+        if let Some(proof) = proof {
+            self.spend(asked, shown, &proof, &claims.client_id, now)?;
+        }
         Ok(claims)
     }
 
@@ -114,13 +118,16 @@ impl Broker {
             Some(known) => known,
             None => {
                 let claims = keys.verifier.read(shown.token)?;
-                let (bounds, audience) = (Bounds::of(&claims), claims.audience);
-                self.signed.put(text, Signed { bounds, audience, kid: claims.kid })
+                let (bounds, audience, holder) = (Bounds::of(&claims), claims.audience, claims.client_id);
+                self.signed.put(text, Signed { bounds, audience, holder, kid: claims.kid })
             }
         };
         self.is_for(asked, &signed.audience)?;
-        signed.bounds.hold(possession(asked, shown).as_ref(), now)?;
+        let proof = self.in_hands(asked, shown, &signed.bounds, now)?;
         self.is_presentable(shown, now)?;
+        if let Some(proof) = proof {
+            self.spend(asked, shown, &proof, &signed.holder, now)?;
+        }
         Ok(signed.bounds.id)
     }
 }

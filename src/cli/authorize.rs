@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::connect::{Global, answer};
+use super::dpop;
 use super::output::{Answer, Outcome, given, pairs, sparse};
 use super::pep::presented;
 use super::secret::Secret;
@@ -38,6 +39,8 @@ pub struct Command {
     /// The certificate that came with the call, in PEM: only an enforcement point says so
     #[arg(long, value_name = "FILE")]
     presenter: Option<PathBuf>,
+    #[command(flatten)]
+    dpop: dpop::Shown,
     /// Your own name for this call: a retry under it is counted once where a limit counts calls
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -54,6 +57,7 @@ impl Command {
     pub async fn run(self, global: &Global) -> Answer {
         let both =
             [&self.token, &self.args, &self.redeem].into_iter().flatten().filter(|one| **one == Secret::Stdin).count()
+                + usize::from(self.dpop.is_stdin())
                 > 1;
         if both {
             return Err(Error::malformed("args", "-", "stdin is read once; take the others from @FILE").into());
@@ -70,6 +74,7 @@ impl Command {
             args,
             destination: self.destination.unwrap_or_default(),
             presenter: presented(self.presenter)?,
+            dpop: self.dpop.read()?,
             idempotency_key: self.idempotency_key.unwrap_or_default(),
             ticket: self.ticket,
             redeem,
@@ -102,6 +107,7 @@ fn document(verdict: &AuthorizeResponse) -> Value {
         "approval": given(&verdict.approval),
         "ticket": given(&verdict.ticket),
         "ticket_expires_at": given(&verdict.ticket_expires_at),
+        "dpop_nonce": given(&verdict.dpop_nonce),
         "policy": verdict.policy.as_ref().map(weights::policy),
     }))
 }

@@ -388,7 +388,8 @@ mod tests {
     fn a_token_is_there_only_if_one_came() {
         let bare = GrantResponse { grant: Some(Grant::default()), ..GrantResponse::default() };
         assert!(granted_document(&bare).get("token").is_none());
-        let token = Token { id: "tok_1".into(), token: "secret".into(), expires_at: "soon".into(), exposure: None };
+        let token =
+            Token { id: "tok_1".into(), token: "secret".into(), expires_at: "soon".into(), ..Default::default() };
         let with = granted_document(&GrantResponse { token: Some(token), ..bare });
         assert_eq!(with["token"], json!({ "id": "tok_1", "token": "secret", "expires_at": "soon" }));
     }

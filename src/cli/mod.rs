@@ -16,6 +16,7 @@ mod cert;
 mod config;
 mod connect;
 mod doctor;
+mod dpop;
 mod enroll;
 mod field;
 mod files;

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::connect::{Global, answer};
+use super::dpop;
 use super::output::{Answer, Outcome, given, note, pairs, parsed, sparse};
 use super::pep::presented;
 use super::secret::Secret;
@@ -16,6 +17,9 @@ use crate::client::Refusal;
 use crate::domain::error::Error;
 use crate::wire::v1::tokens_client::TokensClient;
 use crate::wire::v1::{IssueTokenRequest, Token, VerifyTokenRequest, VerifyTokenResponse};
+
+const PROOF: &str = "Example:
+  belay token proof --dpop-key ./proof.pem --method GET --url https://orders.example/v1 --token @token.txt";
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -32,7 +36,12 @@ pub enum Command {
         /// The certificate that came with it, in PEM: only an enforcement point says so
         #[arg(long, value_name = "FILE")]
         presenter: Option<PathBuf>,
+        #[command(flatten)]
+        dpop: dpop::Shown,
     },
+    /// Make a DPoP proof for one request with a token that is bound to a key, here
+    #[command(after_help = PROOF)]
+    Proof(dpop::Prove),
     /// Read a token here, without checking anything
     #[command(after_help = "Example:\n  belay token inspect @token.txt")]
     Inspect {
@@ -54,6 +63,12 @@ pub struct Issue {
     /// A retry with the same key is the same token
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Bind it to the key in this file, and not to the identity; the key is made if the file is not there
+    #[arg(long, value_name = "FILE")]
+    dpop_key: Option<PathBuf>,
+    /// The issuer, where the broker is not called at the address that join tokens name
+    #[arg(long, value_name = "URL", requires = "dpop_key")]
+    issuer: Option<String>,
 }
 
 impl Command {
@@ -62,38 +77,46 @@ impl Command {
         match self {
             Self::Issue(issue) => {
                 let mut tokens = TokensClient::new(global.channel().await?);
-                let token = answer(tokens.issue(issue.message()).await)?;
+                let token = answer(tokens.issue(issue.message(global)?).await)?;
                 global.printer().print(&document(&token), || token.token.clone())
             }
-            Self::Verify { token, presenter } => {
+            Self::Verify { token, presenter, dpop } => {
+                if token == Secret::Stdin && dpop.is_stdin() {
+                    return Err(Error::malformed("dpop", "-", "stdin is read once; take it from @FILE").into());
+                }
                 let token = token.read()?;
-                let presenter = presented(presenter)?;
+                let (presenter, dpop) = (presented(presenter)?, dpop.read()?);
                 let mut tokens = TokensClient::new(global.channel().await?);
-                verified(
-                    global,
-                    &answer(tokens.verify(VerifyTokenRequest { token, presenter, ..Default::default() }).await)?,
-                )
+                verified(global, &answer(tokens.verify(VerifyTokenRequest { token, presenter, dpop }).await)?)
             }
+            Self::Proof(prove) => prove.run(global),
             Self::Inspect { token } => inspected(global, &token.read()?),
         }
     }
 }
 
 impl Issue {
-    fn message(self) -> IssueTokenRequest {
-        IssueTokenRequest {
+    fn message(self, global: &Global) -> Result<IssueTokenRequest, Refusal> {
+        let dpop = dpop::bound_to(global, self.dpop_key, self.issuer)?;
+        Ok(IssueTokenRequest {
             grant: self.grant,
             audience: self.audience.unwrap_or_default(),
             idempotency_key: self.idempotency_key.unwrap_or_default(),
-            ..Default::default()
-        }
+            dpop,
+        })
     }
 }
 
 /// A token as a document. It holds the secret.
 pub fn document(token: &Token) -> Value {
     let exposure = weights::exposure(token.exposure.as_ref());
-    sparse(json!({ "token": token.token, "id": token.id, "expires_at": token.expires_at, "exposure": exposure }))
+    sparse(json!({
+        "token": token.token,
+        "id": token.id,
+        "expires_at": token.expires_at,
+        "exposure": exposure,
+        "dpop_nonce": given(&token.dpop_nonce),
+    }))
 }
 
 fn verified(global: &Global, verdict: &VerifyTokenResponse) -> Answer {
@@ -113,6 +136,7 @@ fn verdict_document(verdict: &VerifyTokenResponse) -> Value {
         "reason": given(&verdict.reason).filter(|_| !verdict.active),
         "message": given(&verdict.message),
         "possession": given(&verdict.possession),
+        "dpop_nonce": given(&verdict.dpop_nonce),
     }))
 }
 

@@ -19,8 +19,9 @@ use crate::domain::error::{Code, Error};
 use crate::domain::name::Audience;
 use crate::domain::scope::Call;
 use crate::domain::time::Timestamp;
+use crate::format::dpop::Received;
 use crate::format::jwt::Claims;
-use crate::verifier::{Answer, Verifier};
+use crate::verifier::{Answer, Shown, Verifier};
 use crate::wire::feed::read;
 use crate::wire::v1::feed_client::FeedClient;
 use crate::wire::v1::feed_request::Said;
@@ -141,6 +142,11 @@ impl Offline {
         self.read().check(token, audience, presented.as_ref(), wall_time(), boot_time())
     }
 
+    /// The same of a token that came with a DPoP proof, in this request. A proof is good once.
+    pub fn check_proof(&self, token: &str, audience: &Audience, came: Received<'_>) -> Answer {
+        self.read().check(token, audience, Shown::Proof(came), wall_time(), boot_time())
+    }
+
     /// Whether it allows a call: see [`Verifier::allows`].
     ///
     /// # Errors
@@ -228,7 +234,7 @@ fn boot_time() -> Duration {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a client is a process of its own: nobody hands it the time")]
-fn wall_time() -> Timestamp {
+pub(super) fn wall_time() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

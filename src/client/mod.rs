@@ -8,6 +8,7 @@ pub mod feed;
 mod foreign;
 pub mod identity;
 mod pem;
+mod proof_key;
 pub mod refusal;
 pub mod tls;
 
@@ -29,6 +30,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::domain::error::{Code, Error};
 pub use identity::Identity;
 pub use pem::leaf_of;
+pub use proof_key::ProofKey;
 pub use refusal::Refusal;
 pub use tls::{client_config, joining_config};
 

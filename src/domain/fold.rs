@@ -271,7 +271,7 @@ fn live(token: &Token) -> LiveToken {
         grant: token.grant,
         seq: token.seq,
         expires_at: token.expires_at,
-        thumbprint: token.thumbprint,
+        confirmation: token.confirmation,
         key_hash: token.key_hash,
         kid: token.kid.clone(),
         status: token.status,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::words;
 use super::approval::Envelope;
+use super::confirmation::Confirmation;
 use super::cut::Target;
 use super::digest::Digest;
 use super::error::Error;
@@ -164,9 +165,9 @@ pub struct Token {
     pub epoch: String,
     /// Root first; the last link's agent is the holder and the `client_id`.
     pub chain: Vec<Link>,
-    /// `cnf` `x5t#S256`: SHA-256 of the holder's certificate.
-    pub thumbprint: Digest,
-    /// SHA-256 of the holder's public key: who may have it signed again.
+    /// `cnf`: what whoever presents it has to hold.
+    pub confirmation: Confirmation,
+    /// SHA-256 of the public key behind the certificate that asked for it: who may have it signed again.
     pub key_hash: Digest,
     /// The key that signs it.
     pub kid: String,
@@ -205,9 +206,9 @@ pub struct LiveToken {
     pub seq: u64,
     /// End of life, exclusive.
     pub expires_at: Timestamp,
-    /// The certificate it is bound to.
-    pub thumbprint: Digest,
-    /// The public key behind that certificate.
+    /// What it is bound to.
+    pub confirmation: Confirmation,
+    /// The public key behind the certificate that asked for it.
     pub key_hash: Digest,
     /// The key that signed it.
     pub kid: String,

@@ -10,6 +10,7 @@ pub mod approval;
 pub mod catalog;
 pub mod certificate;
 pub mod checkpoint;
+pub mod confirmation;
 #[cfg(feature = "broker")]
 pub mod crl;
 pub mod cut;

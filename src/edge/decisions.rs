@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status, Streaming};
 
 use super::deciding::{Deciding, Messages};
+use super::dpop::AUTHORIZE;
 use super::tokens::possession;
 use super::{Edge, metrics, open, weights};
 use crate::broker::{Asked, Authorized, Presented, Wanted, What};
@@ -41,7 +42,8 @@ impl Decisions for Edge {
         request: Request<v1::ListToolsRequest>,
     ) -> Result<Response<v1::ListToolsResponse>, Status> {
         let (asked, body) = open(request)?;
-        let shown = Presented { token: &body.token, presenter: self.asserted(&asked, &body.presenter)? };
+        let presenter = self.asserted(&asked, &body.presenter)?;
+        let shown = Presented { token: &body.token, presenter, proof: None };
         let tools = body.tools.iter().map(|tool| (tool.name.as_str(), tool.schema_digest.as_str()));
         let tools = tools.collect::<Vec<_>>();
         let within = self.0.tools_within(&asked, &shown, &body.server, &tools)?;
@@ -55,7 +57,9 @@ impl Edge {
     pub(super) async fn decide(&self, asked: &Asked, body: &v1::AuthorizeRequest) -> Result<Authorized, Error> {
         let what = what(body)?;
         let since = Stopwatch::start();
-        let shown = Presented { token: &body.token, presenter: self.asserted(asked, &body.presenter)? };
+        let presenter = self.asserted(asked, &body.presenter)?;
+        let proof = self.proof(asked, body.dpop.as_ref(), &body.idempotency_key, AUTHORIZE)?;
+        let shown = Presented { token: &body.token, presenter, proof };
         let (key, ticket, redeem) = (body.idempotency_key.as_str(), body.ticket, body.redeem.as_str());
         let schema = body.mcp.as_ref().map_or("", |message| &message.schema_digest);
         let wanted = Wanted { key, ticket, redeem, schema, ..Wanted::only(what) };
@@ -129,7 +133,7 @@ pub(super) fn call(body: &v1::AuthorizeRequest) -> Result<Call, Error> {
 
 /// A verdict as it is sent.
 pub(super) fn decided(authorized: Authorized) -> v1::AuthorizeResponse {
-    let Authorized { id, verdict, proven, call, ticket, .. } = authorized;
+    let Authorized { id, verdict, proven, call, ticket, nonce, .. } = authorized;
     let (ticket, ticket_expires_at) = ticket.map(|one| (one.ticket, one.expires_at.to_string())).unwrap_or_default();
     v1::AuthorizeResponse {
         decision: verdict.decision().to_owned(),
@@ -141,7 +145,7 @@ pub(super) fn decided(authorized: Authorized) -> v1::AuthorizeResponse {
         call: call.map_or_else(String::new, |call| call.to_string()),
         ticket,
         ticket_expires_at,
-        dpop_nonce: String::new(),
+        dpop_nonce: nonce.unwrap_or_default(),
         approval: String::new(),
     }
 }

@@ -11,6 +11,7 @@ mod certificates;
 mod convert;
 mod deciding;
 mod decisions;
+mod dpop;
 mod drain;
 mod envoy;
 mod ext_mcp;

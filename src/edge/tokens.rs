@@ -4,11 +4,12 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::convert::audience;
+use super::dpop::VERIFY;
 use super::{Edge, open, weights};
 use crate::attest::mtls;
 use crate::broker::{Asked, Presented, SignedToken, idempotency};
 use crate::domain::MAX_CERTIFICATE;
-use crate::domain::decide::{Caller, IssueToken, Presenter};
+use crate::domain::decide::{Caller, IssueKeyToken, IssueToken, Presenter};
 use crate::domain::error::Error;
 use crate::domain::exposure::Exposure;
 use crate::domain::name::Audience;
@@ -20,14 +21,20 @@ impl Tokens for Edge {
     async fn issue(&self, request: Request<v1::IssueTokenRequest>) -> Result<Response<v1::Token>, Status> {
         let (asked, mut body) = open(request)?;
         let key = std::mem::take(&mut body.idempotency_key);
+        let bound_to = self.bound_to(&asked, &mut body)?;
         let key = idempotency::<IssueToken>(&key, &body.encode_to_vec())?;
         let grant = body.grant.parse().map_err(|error: Error| error.on("grant"))?;
         let command = IssueToken { grant, audience: audience(&body.audience)? };
-        let answer = self.0.submit_once(&asked, command, key).await?;
+        let answer = match bound_to {
+            Some(bound_to) => self.0.submit_once(&asked, IssueKeyToken { issue: command, key: bound_to }, key).await?,
+            None => self.0.submit_once(&asked, command, key).await?,
+        };
         let signed = self.0.sign_token(answer)?;
         let issuer = &self.0.origin().issuer;
         let audience = self.0.ledger().view(|view| view.grant(grant).map(|grant| grant.audience.clone()));
-        Ok(Response::new(self.token(audience.as_ref().unwrap_or(issuer), signed)))
+        let token = self.token(audience.as_ref().unwrap_or(issuer), signed);
+        let dpop_nonce = bound_to.map(|_| self.0.dpop_nonce()).unwrap_or_default();
+        Ok(Response::new(v1::Token { dpop_nonce, ..token }))
     }
 
     async fn verify(
@@ -36,7 +43,8 @@ impl Tokens for Edge {
     ) -> Result<Response<v1::VerifyTokenResponse>, Status> {
         let (asked, body) = open(request)?;
         let presenter = self.asserted(&asked, &body.presenter)?;
-        let checked = self.0.check(&asked, Presented { token: &body.token, presenter });
+        let proof = self.proof(&asked, body.dpop.as_ref(), "", VERIFY)?;
+        let checked = self.0.check(&asked, Presented { token: &body.token, presenter, proof });
         let active = checked.refusal.is_none();
         let (reason, message) = checked.refusal.unwrap_or_default();
         Ok(Response::new(v1::VerifyTokenResponse {
@@ -45,6 +53,7 @@ impl Tokens for Edge {
             message,
             claims: checked.claims.map_or_else(String::new, |claims| claims.json.to_string()),
             possession: possession(checked.proven),
+            dpop_nonce: checked.nonce.unwrap_or_default(),
         }))
     }
 }
@@ -78,6 +87,7 @@ impl Edge {
             token: signed.token,
             expires_at: signed.expires_at.to_string(),
             exposure: Some(weights::exposure(&exposure)),
+            dpop_nonce: String::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod claims;
+pub mod dpop;
 #[cfg(test)]
 mod foreign;
 #[cfg(feature = "broker")]
@@ -12,7 +13,6 @@ pub mod join;
 mod json;
 #[cfg(feature = "broker")]
 pub mod jwk;
-#[cfg(feature = "broker")]
 pub mod jws;
 pub mod jwt;
 pub mod note;

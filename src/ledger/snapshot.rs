@@ -216,6 +216,7 @@ fn pairs<K: Clone + Ord, V: Clone>(table: &std::collections::HashMap<K, V>) -> V
 mod tests {
     use super::*;
     use crate::domain::agent::Kind;
+    use crate::domain::confirmation::Confirmation;
     use crate::domain::entropy::Entropy;
     use crate::domain::id::{CertificateId, TokenId};
     use crate::domain::time::Span;
@@ -234,7 +235,7 @@ mod tests {
                 grant,
                 seq,
                 expires_at: at,
-                thumbprint: key_hash,
+                confirmation: Confirmation::Certificate(key_hash),
                 key_hash,
                 kid: "k1".to_owned(),
                 status: None,

@@ -10,6 +10,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::*;
 use crate::domain::agent::Kind;
 use crate::domain::certificate::Certificate;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::event::Origin;
@@ -108,7 +109,7 @@ fn token(kid: &str) -> Token {
         seq: 1,
         epoch: "e1".to_owned(),
         chain: Vec::new(),
-        thumbprint: Digest::of(b""),
+        confirmation: Confirmation::Certificate(Digest::of(b"")),
         key_hash: Digest::of(b""),
         kid: kid.to_owned(),
         status: None,

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use super::keys::{Bounds, Keys};
 use super::known::Known;
+use super::proofs::Proofs;
 use super::seen::Seen;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 use crate::domain::feed::{Message, Part, Said};
 use crate::domain::name::Audience;
 use crate::domain::scope::Call;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
+use crate::format::dpop::{AHEAD, Proof, Received, Target};
 use crate::format::jwt::Claims;
 
 /// Tokens remembered in each half, with all that they say.
@@ -29,6 +32,23 @@ pub enum Answer {
     Invalid(Error),
     /// It cannot be said: too little is known, or too old. Refuse, or ask the broker.
     Unavailable(Error),
+}
+
+/// What came with a token.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// Nothing: no token is good so.
+    Nothing,
+    /// SHA-256 of the certificate that the presenter proved to hold.
+    Certificate(&'a Digest),
+    /// A DPoP proof (RFC 9449), with the request that both came with. It is good once.
+    Proof(Received<'a>),
+}
+
+impl<'a> From<Option<&'a Digest>> for Shown<'a> {
+    fn from(certificate: Option<&'a Digest>) -> Self {
+        certificate.map_or(Self::Nothing, Self::Certificate)
+    }
 }
 
 /// A message was missed: what is known stays, and ages. Follow the feed anew.
@@ -80,6 +100,9 @@ pub struct Verifier {
     /// When the last nonce that was echoed had been sent.
     fresh: Option<Duration>,
     seen: Seen<Claims>,
+    /// When the first nonce was sent: proofs of before may have been shown to another process.
+    began: Option<Duration>,
+    proofs: Proofs,
 }
 
 impl Verifier {
@@ -97,17 +120,20 @@ impl Verifier {
             under_way: VecDeque::new(),
             fresh: None,
             seen: Seen::new(SEEN),
+            began: None,
+            proofs: Proofs::default(),
         }
     }
 
     /// Whether the token is good: signature, issuer, epoch, audience, time, possession, and everything that it hangs on.
     ///
-    /// `presented` is the SHA-256 of the certificate that the presenter proved to hold.
-    pub fn check(
+    /// `shown` is what the presenter proved to hold: a certificate, as `Some(&digest)`, or a key, as [`Shown::Proof`]. A
+    /// proof that made a token valid is spent.
+    pub fn check<'a>(
         &self,
         token: &str,
         audience: &Audience,
-        presented: Option<&Digest>,
+        shown: impl Into<Shown<'a>>,
         now: Timestamp,
         monotonic: Duration,
     ) -> Answer {
@@ -121,13 +147,18 @@ impl Verifier {
             Err(error) if error.reason == "key_unknown" && stale => return Answer::Unavailable(self.stale(monotonic)),
             Err(error) => return Answer::Invalid(error),
         };
-        if let Err(error) = self.holds(&claims, audience, presented, now) {
-            return Answer::Invalid(error);
-        }
+        let proof = match holds(token, &claims, audience, shown.into(), now) {
+            Ok(proof) => proof,
+            Err(error) => return Answer::Invalid(error),
+        };
         match self.known.refuses(&claims) {
-            Some(refused) if !(stale && refused.for_now) => Answer::Invalid(refused.error),
-            _ if stale => Answer::Unavailable(self.stale(monotonic)),
-            _ => Answer::Valid(claims),
+            Some(refused) if !(stale && refused.for_now) => return Answer::Invalid(refused.error),
+            _ if stale => return Answer::Unavailable(self.stale(monotonic)),
+            _ => {}
+        }
+        match proof.map(|proof| self.spend(&proof, &claims.client_id, now, monotonic)) {
+            Some(Err(error)) => Answer::Invalid(error),
+            Some(Ok(())) | None => Answer::Valid(claims),
         }
     }
 
@@ -168,19 +199,17 @@ impl Verifier {
         self.known.is_tainted(token.kid()).then(|| Error::denied("key_tainted", message))
     }
 
-    fn holds(
-        &self,
-        claims: &Claims,
-        audience: &Audience,
-        presented: Option<&Digest>,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        if claims.audience != *audience {
-            let message = format!("token `{}` is for `{}`, not for `{audience}`", claims.id, claims.audience);
-            return Err(Error::denied("token_audience", message));
-        }
-        let nobody = Digest([0; 32]);
-        Bounds::of(claims).hold(Some(presented.unwrap_or(&nobody)), now)
+    /// A proof is good once, and not if it could have been shown before this verifier began.
+    fn spend(&self, proof: &Proof, holder: &str, now: Timestamp, monotonic: Duration) -> Result<(), Error> {
+        let running = self.began.map(|began| monotonic.saturating_sub(began)).unwrap_or_default();
+        let running = Span::millis(i64::try_from(running.as_millis()).unwrap_or(i64::MAX));
+        self.proofs.spend(proof, holder, None, now, |now| match now.since(proof.issued_at).plus(AHEAD) < running {
+            true => Ok(()),
+            false => {
+                let why = "it may have been shown before this service began; make another in five seconds";
+                Err(Error::denied("dpop_invalid", format!("the DPoP proof is not good: {why}")))
+            }
+        })
     }
 
     /// Shows it what came over the feed. Its order is the feed's.
@@ -244,6 +273,7 @@ impl Verifier {
 
     /// A nonce is about to be sent. What the feed says once it is echoed was true then.
     pub fn beat(&mut self, nonce: Vec<u8>, monotonic: Duration) {
+        self.began.get_or_insert(monotonic);
         if self.under_way.len() == UNDER_WAY {
             self.under_way.pop_front();
         }
@@ -293,6 +323,35 @@ impl Verifier {
             None => "the feed has not said yet that it is up to date; try again in a moment".to_owned(),
         };
         unavailable("feed_stale", message)
+    }
+}
+
+/// Holds if the token is for us, in time, and in its holder's hands: with the proof of that, where it is one.
+fn holds(
+    token: &str,
+    claims: &Claims,
+    audience: &Audience,
+    shown: Shown<'_>,
+    now: Timestamp,
+) -> Result<Option<Proof>, Error> {
+    if claims.audience != *audience {
+        let message = format!("token `{}` is for `{}`, not for `{audience}`", claims.id, claims.audience);
+        return Err(Error::denied("token_audience", message));
+    }
+    let bounds = Bounds::of(claims);
+    let held = |confirmation| bounds.hold(Some(&confirmation), now);
+    match shown {
+        // No token is bound to this.
+        Shown::Nothing => held(Confirmation::Certificate(Digest([0; 32]))).map(|()| None),
+        Shown::Certificate(digest) => held(Confirmation::Certificate(*digest)).map(|()| None),
+        Shown::Proof(received) => {
+            let proof = Proof::read(received.proof)?;
+            held(Confirmation::Key(proof.key))?;
+            let place =
+                Target::parse(received.url).ok_or_else(|| Error::malformed("url", received.url, "use https://…"))?;
+            proof.is_for(received.method, &[place], Some(token))?;
+            Ok(Some(proof))
+        }
     }
 }
 

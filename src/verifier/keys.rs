@@ -3,6 +3,7 @@
 //! Needs the token keys and the ledger's epoch; opens no connection, whatever a token says. What was revoked since is
 //! for [`super::Verifier`], or for the broker.
 
+use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::id::{InvocationId, TokenId};
@@ -27,11 +28,11 @@ impl Keys {
     ///
     /// `audience` is who asks; `None` leaves the question to the caller. `presented` is the SHA-256 of the
     /// certificate that the presenter proved to hold; `None` says that nothing was proven, and possession is
-    /// not checked: then the token is worth no more than its secrecy.
+    /// not checked: then the token is worth no more than its secrecy. No certificate proves a token that is bound to a key.
     ///
     /// # Errors
     /// `token_malformed`, `token_type`, `token_algorithm`, `key_unknown`, `signature`, `token_issuer`,
-    /// `token_epoch`, `token_audience`, `token_expired`, `token_not_yet_valid`, `possession`.
+    /// `token_epoch`, `token_audience`, `token_expired`, `token_not_yet_valid`, `possession`, `dpop_required`.
     pub fn check(
         &self,
         token: &str,
@@ -44,7 +45,8 @@ impl Keys {
             let message = format!("token `{}` is for `{}`, not for `{audience}`", claims.id, claims.audience);
             return Err(Error::denied("token_audience", message));
         }
-        Bounds::of(&claims).hold(presented, now)?;
+        let presented = presented.copied().map(Confirmation::Certificate);
+        Bounds::of(&claims).hold(presented.as_ref(), now)?;
         Ok(claims)
     }
 
@@ -102,23 +104,24 @@ pub struct Bounds {
     pub issued_at: Timestamp,
     /// When it is over, exclusive.
     pub expires_at: Timestamp,
-    /// SHA-256 of its holder's certificate.
-    pub thumbprint: Digest,
+    /// What whoever presents it has to hold.
+    pub confirmation: Confirmation,
 }
 
 impl Bounds {
     /// Those of a token whose signature holds.
     pub fn of(claims: &Claims) -> Self {
-        let Claims { id, issued_at, expires_at, thumbprint, .. } = *claims;
-        Self { id, issued_at, expires_at, thumbprint }
+        let Claims { id, issued_at, expires_at, confirmation, .. } = *claims;
+        Self { id, issued_at, expires_at, confirmation }
     }
 
-    /// Holds at `now`, in the hands of whoever proved to hold the certificate `presented`, if that was asked.
+    /// Holds at `now`, in the hands of whoever proved to hold what is `presented`, if that was asked: exactly that which
+    /// the token is bound to. A proof of another kind proves nothing, whatever it proves.
     ///
     /// # Errors
-    /// `token_expired`, `token_not_yet_valid`, `possession`.
-    pub fn hold(&self, presented: Option<&Digest>, now: Timestamp) -> Result<(), Error> {
-        let Self { id, issued_at, expires_at, thumbprint } = self;
+    /// `token_expired`, `token_not_yet_valid`, `possession`, `dpop_required`.
+    pub fn hold(&self, presented: Option<&Confirmation>, now: Timestamp) -> Result<(), Error> {
+        let Self { id, issued_at, expires_at, confirmation } = self;
         if now >= *expires_at {
             return Err(Error::denied(
                 "token_expired",
@@ -129,11 +132,23 @@ impl Bounds {
             let message = format!("token `{id}` begins at {issued_at}; check the clocks");
             return Err(Error::denied("token_not_yet_valid", message));
         }
-        if presented.is_some_and(|presented| presented != thumbprint) {
-            let message = format!("token `{id}` is bound to another certificate than the one presented with it");
-            return Err(Error::denied("possession", message));
-        }
-        Ok(())
+        let (reason, why) = match (presented, confirmation) {
+            (None, _) => return Ok(()),
+            (Some(presented), bound) if presented == bound => return Ok(()),
+            (Some(Confirmation::Certificate(_)), Confirmation::Certificate(_)) => {
+                ("possession", "is bound to another certificate than the one presented with it")
+            }
+            (Some(Confirmation::Key(_)), Confirmation::Key(_)) => {
+                ("possession", "is bound to another key than that of the DPoP proof")
+            }
+            (Some(Confirmation::Key(_)), Confirmation::Certificate(_)) => {
+                ("possession", "is bound to a certificate; leave the DPoP proof out")
+            }
+            (Some(Confirmation::Certificate(_)), Confirmation::Key(_)) => {
+                ("dpop_required", "is bound to a key; show a DPoP proof for this request with it")
+            }
+        };
+        Err(Error::denied(reason, format!("token `{id}` {why}")))
     }
 }
 
@@ -142,6 +157,9 @@ mod tests {
     use super::*;
     use crate::domain::time::Span;
     use crate::format::jwt::sample::{self, ISSUED, Key};
+
+    /// What the sample is bound to.
+    const HELD: Digest = Digest([7; 32]);
 
     fn keys(key: &Key) -> Keys {
         let sample = sample::token();
@@ -153,7 +171,7 @@ mod tests {
     fn a_good_token_is_accepted() {
         let (key, sample) = (Key::new(), sample::token());
         let check = |presented| keys(&key).check(&key.token(), Some(&sample.audience), presented, ISSUED);
-        assert_eq!(check(Some(&sample.thumbprint)).unwrap().id, sample.id);
+        assert_eq!(check(Some(&HELD)).unwrap().id, sample.id);
         assert!(check(None).is_ok());
         assert!(keys(&key).check(&key.token(), None, None, ISSUED).is_ok());
     }
@@ -167,22 +185,36 @@ mod tests {
             keys.check(&key.token(), Some(audience), Some(&presented), ISSUED).unwrap_err().reason
         };
         let cases = [
-            (check(&good, &other, sample.thumbprint), "token_audience"),
+            (check(&good, &other, HELD), "token_audience"),
             (check(&good, &sample.audience, Digest::of(b"another certificate")), "possession"),
-            (
-                check(&Keys { issuer: other.clone(), ..good.clone() }, &sample.audience, sample.thumbprint),
-                "token_issuer",
-            ),
-            (
-                check(&Keys { epoch: "e2".to_owned(), ..good.clone() }, &sample.audience, sample.thumbprint),
-                "token_epoch",
-            ),
-            (check(&Keys { keys: Vec::new(), ..good.clone() }, &sample.audience, sample.thumbprint), "key_unknown"),
-            (check(&keys(&Key::new()), &sample.audience, sample.thumbprint), "signature"),
+            (check(&Keys { issuer: other.clone(), ..good.clone() }, &sample.audience, HELD), "token_issuer"),
+            (check(&Keys { epoch: "e2".to_owned(), ..good.clone() }, &sample.audience, HELD), "token_epoch"),
+            (check(&Keys { keys: Vec::new(), ..good.clone() }, &sample.audience, HELD), "key_unknown"),
+            (check(&keys(&Key::new()), &sample.audience, HELD), "signature"),
         ];
         for (reason, expected) in cases {
             assert_eq!(reason, expected);
         }
+    }
+
+    #[test]
+    fn a_token_is_honoured_for_what_it_is_bound_to_alone() {
+        let held = [Confirmation::Certificate(HELD), Confirmation::Key(HELD)];
+        let others = [Confirmation::Certificate(Digest::of(b"x")), Confirmation::Key(Digest::of(b"x"))];
+        let bounds = |confirmation| {
+            let token = sample::token();
+            Bounds { id: token.id, issued_at: token.issued_at, expires_at: token.expires_at, confirmation }
+        };
+        let asked = |bound, shown| bounds(bound).hold(Some(&shown), ISSUED).map_or_else(|error| error.reason, |()| "");
+        let [certificate, key] = held;
+        assert_eq!(
+            [certificate, key, others[0], others[1]].map(|shown| asked(certificate, shown)),
+            ["", "possession", "possession", "possession"]
+        );
+        assert_eq!(
+            [certificate, key, others[0], others[1]].map(|shown| asked(key, shown)),
+            ["dpop_required", "", "dpop_required", "possession"]
+        );
     }
 
     #[test]

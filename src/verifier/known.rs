@@ -147,7 +147,7 @@ impl Known {
         if self.tokens.contains_key(&claims.id) {
             return Some(("token_revoked", "it was revoked".to_owned()));
         }
-        if self.certificates.contains_key(&claims.thumbprint) {
+        if claims.confirmation.certificate().is_some_and(|bound| self.certificates.contains_key(bound)) {
             return Some(("certificate_revoked", "the certificate that it is bound to was revoked".to_owned()));
         }
         if self.tasks.cut.contains_key(&claims.task) {

@@ -9,8 +9,10 @@
 mod check;
 mod keys;
 mod known;
+mod proofs;
 mod seen;
 
-pub use check::{Answer, Gap, Verifier};
+pub use check::{Answer, Gap, Shown, Verifier};
 pub use keys::{Bounds, Keys};
+pub use proofs::Proofs;
 pub use seen::Seen;

@@ -49,6 +49,8 @@ mod crash;
 mod crl;
 mod crl_readers;
 mod doors;
+mod dpop;
+mod dpop_offline;
 mod durable_credentials;
 mod effects;
 mod empty;

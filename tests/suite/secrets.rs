@@ -298,7 +298,7 @@ fn secrets_do_not_leak() {
 #[test]
 fn messages_with_secrets_do_not_show_them() {
     let secret = || "hunter2".to_owned();
-    let token = v1::Token { id: "tok_1".into(), token: secret(), expires_at: "soon".into(), exposure: None };
+    let token = v1::Token { id: "tok_1".into(), token: secret(), expires_at: "soon".into(), ..Default::default() };
     let lease = v1::LeaseSecret { username: "belay_1".into(), password: secret(), url: secret() };
     let shown: [&dyn Debug; 18] = [
         &v1::EnrollRequest { join_token: secret(), csr: vec![1], ..Default::default() },

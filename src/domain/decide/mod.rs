@@ -57,7 +57,7 @@ pub use revoke::{Revoke, Revoked};
 pub use settle::Settle;
 pub use survey::{Belongs, Extent, Survey};
 pub use task::{EndTask, SetTaskStatus, StartTask, Started};
-pub use token::{IssueToken, TokenAnswer};
+pub use token::{IssueKeyToken, IssueToken, TokenAnswer};
 pub use upstream::{AddUpstream, RemoveUpstream};
 pub use weigh::Weight;
 

@@ -3,7 +3,9 @@
 use super::place::place;
 use super::{Context, Decide, Decision, Presenter};
 use crate::domain::MAX_TOKEN;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::cut::Target;
+use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::event::Body;
 use crate::domain::exposure::longest_under;
@@ -24,6 +26,15 @@ pub struct IssueToken {
     pub audience: Option<Audience>,
 }
 
+/// The same, bound to a key that the caller proved to hold, and not to its certificate.
+#[derive(Debug)]
+pub struct IssueKeyToken {
+    /// What is asked for.
+    pub issue: IssueToken,
+    /// The JWK thumbprint of the key.
+    pub key: Digest,
+}
+
 /// A token to be signed.
 #[derive(Debug)]
 pub enum TokenAnswer {
@@ -38,6 +49,22 @@ impl Decide for IssueToken {
     const VERB: &'static str = "token.issue";
 
     fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<TokenAnswer>, Error> {
+        let (_, presenter) = ctx.agent()?;
+        self.bound(ctx, Confirmation::Certificate(presenter.thumbprint))
+    }
+}
+
+impl Decide for IssueKeyToken {
+    type Answer = TokenAnswer;
+    const VERB: &'static str = IssueToken::VERB;
+
+    fn decide(&self, ctx: &mut Context<'_>) -> Result<Decision<TokenAnswer>, Error> {
+        self.issue.bound(ctx, Confirmation::Key(self.key))
+    }
+}
+
+impl IssueToken {
+    fn bound(&self, ctx: &mut Context<'_>, confirmation: Confirmation) -> Result<Decision<TokenAnswer>, Error> {
         let (agent, presenter) = ctx.agent()?;
         let grant = ctx.own_grant(self.grant, &agent.name).map_err(|error| error.on("grant"))?;
         ctx.is_live(grant)?;
@@ -53,7 +80,7 @@ impl Decide for IssueToken {
         }
         ctx.not_all_frozen(&grant.scopes)?;
         let mut events = Vec::new();
-        let token = issue(ctx, &mut events, grant, presenter)?;
+        let token = issue_to(ctx, &mut events, grant, presenter, confirmation)?;
         Ok(Decision::new(events, token))
     }
 }
@@ -65,10 +92,21 @@ pub(super) fn issue(
     grant: &Grant,
     presenter: &Presenter,
 ) -> Result<TokenAnswer, Error> {
+    issue_to(ctx, events, grant, presenter, Confirmation::Certificate(presenter.thumbprint))
+}
+
+/// The same, bound to what is named.
+fn issue_to(
+    ctx: &mut Context<'_>,
+    events: &mut Vec<Body>,
+    grant: &Grant,
+    presenter: &Presenter,
+    confirmation: Confirmation,
+) -> Result<TokenAnswer, Error> {
     let origin = ctx.origin()?;
     let id = TokenId::mint(ctx.now, ctx.entropy);
     ctx.not_cut(Target::Token(id))?;
-    // A token does not outlive the certificate that it is bound to, and holds whole seconds.
+    // A token does not outlive the certificate that asked for it, bound to that or not, and holds whole seconds.
     let longest = longest_under(&ctx.view, grant).map(|longest| ctx.now.plus(longest));
     let expires_at =
         longest.into_iter().fold(grant.expires_at.min(presenter.not_after), Timestamp::min).whole_seconds();
@@ -96,7 +134,7 @@ pub(super) fn issue(
         seq: ctx.next_seq() + events.len() as u64,
         epoch: origin.epoch.clone(),
         chain,
-        thumbprint: presenter.thumbprint,
+        confirmation,
         key_hash: presenter.key_hash,
         kid: key.kid.clone(),
         status,

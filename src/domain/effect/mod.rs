@@ -229,8 +229,9 @@ fn of_identity(view: &View<'_>, cut: &Cutting, informed: &Informed, now: Timesta
     let thumbprint = identity.thumbprint();
     let held = view.held(&identity.name).into_iter().filter_map(|id| view.grant(id));
     let bound = held.flat_map(|grant| view.tokens_of(grant.id).into_iter().map(move |token| (grant, token)));
-    let bound =
-        bound.filter(|(_, token)| Some(token.thumbprint) == thumbprint && walk::token_was_good(view, cut, token));
+    let bound = bound.filter(|(_, token)| {
+        token.confirmation.certificate() == thumbprint.as_ref() && walk::token_was_good(view, cut, token)
+    });
     let told = bound.map(|(grant, token)| of_token(view, cut, informed, now, grant, token));
     told.max_by_key(|(state, at, _)| (*state, *at))
         .unwrap_or_else(|| enforced(cut.at, "refused by the broker, and no token that is bound to it is left"))

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::parse::malformed;
 use super::{Act, Detail, Payload};
 use crate::domain::agent::Kind;
-use crate::domain::digest::Digest;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::error::Error;
 use crate::domain::grant::Link;
 use crate::domain::id::{GrantId, TaskId, TokenId};
@@ -17,7 +17,6 @@ use crate::domain::scope::Scopes;
 use crate::domain::status::StatusPlace;
 use crate::domain::time::Timestamp;
 use crate::format::claims::GrantClaims;
-use crate::format::from_base64url;
 use crate::format::spiffe::SpiffeId;
 
 /// The last second of the year 9999: a later moment is a mistake, or an attempt at overflow.
@@ -52,8 +51,8 @@ pub struct Claims {
     pub epoch: String,
     /// Root first, 1 to 16 links; the last is this grant and its holder.
     pub chain: Vec<Link>,
-    /// `cnf` `x5t#S256`: SHA-256 of the holder's certificate.
-    pub thumbprint: Digest,
+    /// `cnf`: what whoever presents it has to hold.
+    pub confirmation: Confirmation,
     /// Where its status is to be found; tokens of before there were lists say nothing of it.
     pub status: Option<StatusPlace>,
     /// The key that signed it.
@@ -69,7 +68,7 @@ impl Claims {
             let shown = error.to_string().replace(char::is_control, "?");
             malformed(&format!("its claims are not those of an access token: {:.160}", shown))
         })?;
-        let thumbprint = from_base64url(&payload.cnf.thumbprint).and_then(|bytes| Digest::from_slice(&bytes));
+        let confirmation = payload.cnf.confirmation();
         let GrantClaims { grant, task, seq, epoch, chain } = payload.under.checked().map_err(malformed)?;
         is_held(&chain, &payload.client_id)?;
         let status = payload.status.map(|status| status.place(&payload.iss).ok_or_else(elsewhere)).transpose()?;
@@ -88,7 +87,7 @@ impl Claims {
             seq,
             epoch,
             chain,
-            thumbprint: thumbprint.ok_or_else(|| malformed("`x5t#S256` is not the base64url of 32 bytes"))?,
+            confirmation: confirmation.ok_or_else(|| malformed("its `cnf` is not the base64url of 32 bytes"))?,
             status,
             kid,
             json,
@@ -132,9 +131,11 @@ fn scopes(details: Vec<Detail>) -> Result<Scopes, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse;
-    use super::super::sample::{ISSUED, Key, token};
+    use super::super::sample::{ISSUED, Key, token, trust_domain};
+    use super::super::{parse, signing_input};
     use super::*;
+    use crate::domain::digest::Digest;
+    use crate::domain::grant::Token;
 
     fn read(change: impl FnOnce(String) -> String) -> Result<Claims, Error> {
         let key = Key::new();
@@ -149,11 +150,20 @@ mod tests {
         assert_eq!((claims.issued_at, claims.expires_at), (ISSUED, token.expires_at));
         assert_eq!((claims.scopes, claims.chain, claims.epoch), (token.scopes, token.chain, token.epoch));
         assert_eq!(
-            (claims.thumbprint, claims.client_id.as_str()),
-            (token.thumbprint, "spiffe://td.example/agent/coder")
+            (claims.confirmation, claims.client_id.as_str()),
+            (token.confirmation, "spiffe://td.example/agent/coder")
         );
         assert_eq!((claims.status, token.status.is_some()), (token.status, true));
         assert_eq!(claims.json["act"]["act"]["sub"], "spiffe://td.example/agent/planner");
+    }
+
+    #[test]
+    fn a_token_says_the_key_that_it_is_bound_to() {
+        let bound = Token { confirmation: Confirmation::Key(Digest([9; 32])), ..token() };
+        let key = Key::new();
+        let claims = parse(&key.sign(&signing_input(&bound, &trust_domain()))).unwrap().verify(key.point()).unwrap();
+        assert_eq!(claims.confirmation, bound.confirmation);
+        assert_eq!(claims.json["cnf"], serde_json::json!({ "jkt": "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk" }));
     }
 
     #[test]
@@ -207,6 +217,9 @@ mod tests {
             ("urn:belay:tool-call", "urn:other:type"),
             ("\"tool\":\"postgres\"", "\"tool\":\"postgres\",\"constraints\":{}"),
             ("\"x5t#S256\"", "\"jkt\":\"x\",\"x5t#S256\""),
+            ("Bwc\"},\"status", "Bwc\",\"jkt\":\"BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\"},\"status"),
+            ("\"x5t#S256\":\"Bw", "\"jkt\":\"BwBw"),
+            ("\"x5t#S256\"", "\"jwk\""),
             ("\"x5t#S256\":\"Bw", "\"x5t#S256\":\"BwBw"),
             ("Bwc\"}", "Bwd\"}"),
             ("agent/coder\",\"iat\"", "agent/planner\",\"iat\""),

@@ -20,10 +20,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::base64url;
 use super::claims::{GrantClaims, given};
 use super::spiffe::SpiffeId;
+use super::{base64url, from_base64url};
 use crate::domain::agent::Kind;
+use crate::domain::confirmation::Confirmation;
+use crate::domain::digest::Digest;
 use crate::domain::grant::{Link, Token};
 use crate::domain::id::TokenId;
 use crate::domain::name::{Audience, Line, TrustDomain};
@@ -78,7 +80,7 @@ struct Payload {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     act: Option<Act>,
     authorization_details: Vec<Detail>,
-    cnf: Confirmation,
+    cnf: Cnf,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     status: Option<Status>,
     #[serde(flatten)]
@@ -109,12 +111,30 @@ struct Detail {
     closed: bool,
 }
 
-/// RFC 8705, section 3.1. A second binding would be one that nobody checks.
+/// RFC 8705, section 3.1, and RFC 9449, section 6.1: one of them, since a second binding would be one that nobody checks.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Confirmation {
+enum Cnf {
     #[serde(rename = "x5t#S256")]
-    thumbprint: String,
+    Certificate(String),
+    #[serde(rename = "jkt")]
+    Key(String),
+}
+
+impl Cnf {
+    fn of(confirmation: &Confirmation) -> Self {
+        match confirmation {
+            Confirmation::Certificate(digest) => Self::Certificate(base64url(&digest.0)),
+            Confirmation::Key(digest) => Self::Key(base64url(&digest.0)),
+        }
+    }
+
+    fn confirmation(&self) -> Option<Confirmation> {
+        let digest = |text: &str| from_base64url(text).and_then(|bytes| Digest::from_slice(&bytes));
+        match self {
+            Self::Certificate(text) => digest(text).map(Confirmation::Certificate),
+            Self::Key(text) => digest(text).map(Confirmation::Key),
+        }
+    }
 }
 
 impl Payload {
@@ -130,7 +150,7 @@ impl Payload {
             jti: token.id,
             act: Act::of(token.subject.as_str(), actors, &token.issuer),
             authorization_details: token.scopes.iter().map(Detail::of).collect(),
-            cnf: Confirmation { thumbprint: base64url(&token.thumbprint.0) },
+            cnf: Cnf::of(&token.confirmation),
             status: token.status.map(|place| Status::of(place, &token.issuer)),
             under: GrantClaims {
                 grant: token.grant,
@@ -196,7 +216,6 @@ impl TryFrom<serde_json::Value> for Detail {
 mod tests {
     use super::sample::{token, trust_domain};
     use super::*;
-    use crate::format::from_base64url;
 
     fn payload(token: &Token) -> String {
         let input = signing_input(token, &trust_domain());

@@ -4,6 +4,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
 use super::signing_input;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::grant::{Link, Token};
@@ -40,7 +41,7 @@ pub(crate) fn token() -> Token {
         seq: 9_007_199_254_740_993,
         epoch: "e1".to_owned(),
         chain: vec![link(root, "planner", "team-a", Some("user:ana")), link(grant, "coder", "team-b", None)],
-        thumbprint: Digest([7; 32]),
+        confirmation: Confirmation::Certificate(Digest([7; 32])),
         key_hash: Digest([8; 32]),
         kid: "k1".to_owned(),
         status: Some(StatusPlace { list: status::first(ISSUED), index: 61 }),

@@ -6,6 +6,7 @@ use super::pb::entry::Body as Kind;
 use super::{DecodeError, pb};
 use crate::domain::agent::{Agent, Join, Operator};
 use crate::domain::certificate::Certificate;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::error::Error;
 use crate::domain::event::{Body, CutCounts, Entry, Idempotency, Origin, Revocation};
@@ -307,7 +308,11 @@ impl TryFrom<pb::Token> for Token {
             seq: token.seq,
             epoch: token.epoch,
             chain: token.chain.into_iter().map(TryInto::try_into).collect::<Decoded<_>>()?,
-            thumbprint: digest("token.thumbprint", &token.thumbprint)?,
+            confirmation: match token.jkt[..] {
+                [] => Confirmation::Certificate(digest("token.thumbprint", &token.thumbprint)?),
+                // What is bound twice is not written again as it was, and so refused.
+                _ => Confirmation::Key(digest("token.jkt", &token.jkt)?),
+            },
             key_hash: digest("token.key_hash", &token.key_hash)?,
             kid: token.kid,
             status: token.status.map(|pb::StatusPlace { list, index }| StatusPlace { list, index }),

@@ -265,7 +265,7 @@ impl From<&Token> for pb::Token {
         #[rustfmt::skip]
         let Token {
             id, issuer, subject, audience, issued_at, expires_at, grant, task, scopes: allowed, seq, epoch, chain,
-            thumbprint, key_hash, kid, status,
+            confirmation, key_hash, kid, status,
         } = token;
         Self {
             id: id.to_string(),
@@ -280,10 +280,11 @@ impl From<&Token> for pb::Token {
             seq: *seq,
             epoch: epoch.clone(),
             chain: chain.iter().map(Into::into).collect(),
-            thumbprint: thumbprint.0.into(),
+            thumbprint: confirmation.certificate().map(|digest| digest.0.into()).unwrap_or_default(),
             key_hash: key_hash.0.into(),
             kid: kid.clone(),
             status: status.map(|StatusPlace { list, index }| pb::StatusPlace { list, index }),
+            jkt: confirmation.key().map(|digest| digest.0.into()).unwrap_or_default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::domain::applied::Applied;
 use crate::domain::approval::{Approval, ApprovalStatus, Envelope, Vote};
 use crate::domain::catalog::Sensitivity;
 use crate::domain::certificate::Certificate;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::event::{
@@ -107,6 +108,11 @@ fn a_damaged_part_is_named() {
     assert_eq!(damaged!(issued(), GrantIssued, |g: &mut pb::Grant| g.id = g.task.clone()), "grant.id");
     assert_eq!(damaged!(signed(), TokenIssued, |t: &mut pb::Token| t.chain[1].agent = "A".into()), "token.chain.agent");
     assert_eq!(damaged!(signed(), TokenIssued, |t: &mut pb::Token| t.thumbprint.push(0)), "token.thumbprint");
+    assert_eq!(damaged!(signed(), TokenIssued, |t: &mut pb::Token| t.jkt = vec![1; 31]), "token.jkt");
+    let twice = |t: &mut pb::Token| t.jkt = vec![1; 32];
+    assert_eq!(damaged!(signed(), TokenIssued, twice), "entry", "bound to a certificate and to a key");
+    let unbound = |t: &mut pb::Token| t.thumbprint.clear();
+    assert_eq!(damaged!(signed(), TokenIssued, unbound), "token.thumbprint");
     let wild = |i: &mut pb::Invocation| i.call.as_mut().unwrap().resource = "db/*".into();
     assert_eq!(damaged!(Body::Invoked(invocation()), Invoked, wild), "invoked.call");
 }
