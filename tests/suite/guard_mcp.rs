@@ -298,13 +298,13 @@ fn a_cut_ends_the_call_that_goes_on_and_the_server() {
 fn a_token_is_renewed_before_it_ends_and_no_call_fails_for_it() {
     let Some(python) = python("a_token_is_renewed_before_it_ends_and_no_call_fails_for_it") else { return };
     let office = Office::open();
-    let grant = office.grant(&["files:read_file@mcp", "files:slow@mcp"], &["--ttl", "3s"]);
+    let grant = office.grant(&["files:read_file@mcp", "files:slow@mcp"], &["--ttl", "8s"]);
     let mut session = office.session(&python, &grant, &["--keep"]);
-    session.say(&json!(["call", "slow", { "seconds": 7 }]));
+    session.say(&json!(["call", "slow", { "seconds": 18 }]));
     let begun = Instant::now();
     let mut calls = 0;
     let mut slow = None;
-    while begun.elapsed() < Duration::from_secs(9) {
+    while begun.elapsed() < Duration::from_secs(20) {
         session.say(&json!(["call", "read_file", { "path": "a" }]));
         let mut said = session.hear();
         if said["step"][1] == "slow" {

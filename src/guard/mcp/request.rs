@@ -309,7 +309,8 @@ impl Denied {
         let answer = match method {
             "tools/call" => {
                 let text = json!({ "type": "text", "text": self.text() });
-                Ok(json!({ "isError": true, "content": [text] }).to_string())
+                // Newer versions of the protocol want the type of a result, and older ones do not mind it.
+                Ok(json!({ "isError": true, "content": [text], "resultType": "complete" }).to_string())
             }
             _ => Err(self.error().to_string()),
         };

@@ -3,10 +3,12 @@
 //! The request has a name that follows from the call. So the same call finds the same request again, after a restart of
 //! the guard too, and what was approved is done once.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Sleep;
 use tonic::transport::Channel;
 
 use super::super::access::issue;
@@ -19,7 +21,8 @@ use crate::domain::error::Code;
 use crate::wire::v1::approvals_client::ApprovalsClient;
 use crate::wire::v1::grants_client::GrantsClient;
 use crate::wire::v1::{
-    AuthorizeRequest, ChangeGrantRequest, GrantResponse, RequestGrantRequest, ShowApprovalRequest, ShowGrantRequest,
+    Approval, AuthorizeRequest, ChangeGrantRequest, GrantResponse, RequestGrantRequest, ShowApprovalRequest,
+    ShowGrantRequest,
 };
 
 /// Looks at first so often, …
@@ -52,10 +55,7 @@ impl Session {
         tokio::pin!(begun);
         for time in 0..MOST {
             wish.request.idempotency_key = format!("guard-{time}-{}", wish.name);
-            let granted = tokio::select! {
-                granted = self.granted(&channel, &wish, params, &denied) => granted?,
-                () = &mut begun => return Err(self.pending(&channel, &wish, denied).await),
-            };
+            let granted = self.granted(&channel, &wish, params, &denied, begun.as_mut()).await?;
             let grant = granted.grant.unwrap_or_default();
             match grant.state.as_str() {
                 "active" => {
@@ -76,6 +76,7 @@ impl Session {
                     let why = "a human was asked about this very call, and denied it";
                     return Err(Denied::new("approval_denied", why).with_approval(&approval));
                 }
+                "pending" => return Err(pending(&denied, granted.approval)),
                 // It was used, or is over: this is another call like it.
                 _ => {}
             }
@@ -110,50 +111,44 @@ impl Session {
         Ok(Wish { request, name })
     }
 
-    /// The grant once it does not wait any more. A broker that is away for a while is waited for too.
+    /// The grant once it does not wait any more, or the time is up. A broker that is away for a while is waited for too.
     async fn granted(
         &self,
         channel: &Channel,
         wish: &Wish,
         params: &str,
         denied: &Denied,
+        mut until: Pin<&mut Sleep>,
     ) -> Result<GrantResponse, Denied> {
         let (mut pause, mut steps) = (FIRST, 0_u64);
-        let mut approval = String::new();
         loop {
-            let waits = match approval.as_str() {
-                "" => true,
-                id => still(channel, id).await,
-            };
-            if !waits || approval.is_empty() {
-                match self.request_grant(channel, wish).await {
-                    Ok(granted) if !is_pending(&granted) => return Ok(granted),
-                    Ok(granted) => approval = granted.approval.map(|approval| approval.id).unwrap_or_default(),
-                    Err(refusal) if refusal.code == Code::Unavailable => {}
-                    // It may not even be asked for.
-                    Err(refusal) => return Err(Denied::new(&refusal.reason, &refusal.message).with_approval("")),
+            let asked = self.request_grant(channel, wish).await;
+            match &asked {
+                Ok(granted) if !is_pending(granted) => return Ok(granted.clone()),
+                Ok(_) => {}
+                Err(refusal) if refusal.code == Code::Unavailable => {}
+                // It may not even be asked for.
+                Err(refusal) => return Err(Denied::new(&refusal.reason, &refusal.message)),
+            }
+            let approval = asked.as_ref().ok().and_then(|granted| granted.approval.clone()).unwrap_or_default().id;
+            loop {
+                steps += 1;
+                let shown = denied.clone().with_approval(&approval);
+                self.progress(params, steps, &format!("waiting for a human: {}", shown.text())).await;
+                tokio::select! {
+                    () = until.as_mut() => return asked.map_err(|refusal| self.refused(refusal)),
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST),
+                }
+                if approval.is_empty() || !still(channel, &approval).await {
+                    break;
                 }
             }
-            steps += 1;
-            let shown = denied.clone().with_approval(&approval);
-            self.progress(params, steps, &format!("waiting for a human: {}", shown.text())).await;
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST);
         }
     }
 
     async fn request_grant(&self, channel: &Channel, wish: &Wish) -> Result<GrantResponse, Refusal> {
         let mut grants = GrantsClient::new(channel.clone());
         Ok(grants.request(wish.request.clone()).await?.into_inner())
-    }
-
-    /// Humans did not decide in time. They still may: the same call finds out.
-    async fn pending(&self, channel: &Channel, wish: &Wish, denied: Denied) -> Denied {
-        let asked = self.request_grant(channel, wish).await.ok();
-        let approval = asked.and_then(|asked| asked.approval).map(|approval| approval.id).unwrap_or_default();
-        let why = "a human has been asked, and has not decided yet; make the same call again later: it finds the same \
-                   request";
-        Denied::new(denied.code(), why).with_approval(&approval)
     }
 
     /// Tells a client that wants to know that something goes on.
@@ -165,6 +160,13 @@ impl Session {
             self.say(Message::Notification { method: "notifications/progress".to_owned(), params }).await;
         }
     }
+}
+
+/// Humans did not decide in time. They still may: the same call finds out.
+fn pending(denied: &Denied, approval: Option<Approval>) -> Denied {
+    let why =
+        "a human has been asked, and has not decided yet; make the same call again later: it finds the same request";
+    Denied::new(denied.code(), why).with_approval(&approval.unwrap_or_default().id)
 }
 
 /// Whether an approval still waits. One that nobody remembers was over long before.
