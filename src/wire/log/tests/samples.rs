@@ -5,6 +5,7 @@ use crate::domain::applied::Applied;
 use crate::domain::approval::{Approval, ApprovalStatus, Envelope, Vote};
 use crate::domain::catalog::Sensitivity;
 use crate::domain::certificate::Certificate;
+use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::event::{
