@@ -76,7 +76,7 @@ impl Edge {
         let authorization = context("authorization");
         let token = authorization.split_once(' ').map_or("", |(_, token)| token.trim());
         let presenter = self.asserted(asked, &certificate(&context("certificate"))?)?;
-        let scopes = self.0.offered(asked, &Presented { token, presenter })?;
+        let scopes = self.0.offered(asked, &Presented { token, presenter, proof: None })?;
         match message.method.as_str() {
             "tools/list" => self.listed(message, &scopes).map(Some),
             UNASKED => self.completes(message, &scopes).map(|()| None),

@@ -154,14 +154,11 @@ fn each_exit_code_means_one_thing() {
 #[test]
 fn what_is_not_built_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
-    let call = ["authorize", "--token", "t", "--tool", "db", "--action", "read", "--resource", "a"];
-    let unbuilt: [(&[&str], &[&str]); 7] = [
+    let unbuilt: [(&[&str], &[&str]); 5] = [
         (&["status"], &["--output", "toml"]),
-        (&call, &["--ticket"]),
         (&["token", "verify", "x"], &["--offline", "dir"]),
         (&["audit"], &["verify"]),
         (&["audit"], &["export"]),
-        (&[], &["guard", "mcp"]),
         (&[], &["backup", "file"]),
     ];
     for (built, not) in unbuilt {

@@ -9,11 +9,12 @@ use crate::domain::confirmation::Confirmation;
 use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::event::{
-    Activation, Actor, Body, CutCounts, Idempotency, Invocation, LeaseChange, Origin, Report, Revocation, Settled,
+    Activation, Actor, Body, CutCounts, Entry, Idempotency, Invocation, LeaseChange, Origin, Report, Revocation,
+    Settled,
 };
 use crate::domain::freeze::Freeze;
 use crate::domain::grant::{Credential, Grant, Link, Status, Task, Token};
-use crate::domain::id::{CertificateId, GrantId, TaskId};
+use crate::domain::id::CertificateId;
 use crate::domain::invocation::{Outcome, TicketGiven};
 use crate::domain::key::{Key, Purpose};
 use crate::domain::lease::{Backend, BackendKind, Lease, LeaseStatus, Trouble};
@@ -34,8 +35,6 @@ macro_rules! id {
         )
     };
 }
-
-pub(super) use id;
 
 pub(super) fn read<T: std::str::FromStr<Err = crate::domain::error::Error>>(text: &str) -> T {
     text.parse().unwrap()
