@@ -11,8 +11,10 @@ use crate::client::Refusal;
 use crate::domain::error::Error;
 use crate::wire::v1::{AuthorizeRequest, AuthorizeResponse, McpRequest, Reason};
 
-/// Between two looks at an authority that is halted, or a broker that is away.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks at a broker that is away, …
+const AWAY: Duration = Duration::from_millis(250);
+/// … and at an authority that is halted: each is in the log.
+const HALTED: Duration = Duration::from_secs(1);
 /// For how long a new token is waited for.
 const RENEWED: Duration = Duration::from_secs(3);
 
@@ -59,14 +61,13 @@ impl Watch<'_> {
                     match meaning(&code) {
                         Meaning::Over => return Ended::Cut { code, message },
                         Meaning::Token => renewed(self.authority, &access).await,
-                        _ => {}
+                        _ => tokio::time::sleep(HALTED).await,
                     }
-                    tokio::time::sleep(PAUSE).await;
                 }
                 Err(refusal) if of(&refusal) == Meaning::Over => {
                     return Ended::Cut { code: refusal.reason, message: refusal.message };
                 }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(_) => tokio::time::sleep(AWAY).await,
             }
         }
     }

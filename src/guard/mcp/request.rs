@@ -264,11 +264,14 @@ impl Session {
                 }
                 // Its token ended as they do. A call under a grant for it alone began in time.
                 Some(denied) if meaning(&denied.code) != Meaning::Token => return denied,
-                _ if allowed.once.is_some() => return std::future::pending().await,
+                Some(_) if allowed.once.is_some() => return std::future::pending().await,
                 _ => tokio::time::sleep(AGAIN).await,
             }
             // The same call under the same key counts once.
-            let token = self.authority.access().token.clone();
+            let token = match allowed.once {
+                Some(_) => allowed.again.token.clone(),
+                None => self.authority.access().token.clone(),
+            };
             match self.hold(AuthorizeRequest { token, ..allowed.again.clone() }).await {
                 Ok(held) => allowed.hold = held.hold,
                 Err(denied) if denied.code == "unavailable" || meaning(&denied.code) == Meaning::Token => {}
