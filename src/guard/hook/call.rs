@@ -141,7 +141,8 @@ mod tests {
     fn a_tool_of_a_server_is_the_brokers_to_map() {
         let mcp = said("mcp__github__create_issue", json!({ "title": "x" })).unwrap().mcp.unwrap();
         assert_eq!((mcp.server.as_str(), mcp.method.as_str()), ("github", "tools/call"));
-        assert_eq!(mcp.params, r#"{"arguments":{"title":"x"},"name":"create_issue"}"#);
+        let params: Value = serde_json::from_str(&mcp.params).unwrap();
+        assert_eq!(params, json!({ "name": "create_issue", "arguments": { "title": "x" } }));
         for tool in ["mcp__", "mcp__a", "mcp__a__", "mcp____b", "mcp__a__b__c", "a b", "bash;x", "é"] {
             assert!(said(tool, json!({})).is_err(), "{tool}");
         }
