@@ -13,6 +13,7 @@
 mod bare;
 mod cut;
 mod fanout;
+mod guarded;
 mod stream;
 #[allow(dead_code, unused_imports, unused_macros, reason = "it is the suite's, and not all of it is needed here")]
 #[path = "../suite/support/mod.rs"]
