@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use belay::client::Identity;
+use belay::wire::v1;
 use belay::wire::v1::decision_message::Said;
 
 use crate::support::calls::Acting;
@@ -16,6 +17,15 @@ const QUIET: Duration = Duration::from_millis(40);
 const ROUNDS: usize = 20;
 /// Other calls that the same streams hold meanwhile.
 const BESIDE: u64 = 50;
+const THERE: &str = "https://orders.example";
+
+/// A grant for the audience of the enforcement point, and its token.
+async fn granted(ana: &Acting) -> (String, String) {
+    let (task, scopes, audience) = (ana.task().await, vec!["db:read@**".to_owned()], THERE.to_owned());
+    let request = v1::RequestGrantRequest { task, scopes, audience, token: true, ..Default::default() };
+    let granted = ana.request(request).await.unwrap().into_inner();
+    (granted.grant.unwrap().id, granted.token.unwrap().token)
+}
 
 /// The bound is 250 ms for each of 20 rounds, from before the revoke is asked for until the end is heard, at an enforcement
 /// point and at the agent's own. It grows with the load, as [`crate::cut`] says it of a cut.
@@ -26,12 +36,11 @@ async fn a_call_that_is_held_is_ended_within_a_quarter_of_a_second_of_its_revoke
     let ana_at = broker.enroll_agent("ana").await;
     let ana = Acting::with(&broker, &ana_at).await;
     let certificate = Identity::load(&ana_at).unwrap().certificate().to_vec();
-    let issuer = "https://127.0.0.1";
-    let gate = broker.channel_as(&broker.pep("gate", &[issuer]).await).await.unwrap();
+    let gate = broker.channel_as(&broker.pep("gate", &[THERE]).await).await.unwrap();
     let boss = Acting(broker.channel().await);
     for last in (0..crate::SERIES).map(|at| at + 1 == crate::SERIES) {
         let (mut at_gate, mut own) = (Line::open(&gate).await, Line::open(&ana.0).await);
-        let (_, _, beside) = ana.granted().await;
+        let (_, beside) = granted(&ana).await;
         for id in 0..BESIDE {
             own.decided(id, read(&beside, "beside", &[]), true).await;
             at_gate.decided(id, read(&beside, "beside", &certificate), true).await;
@@ -39,7 +48,7 @@ async fn a_call_that_is_held_is_ended_within_a_quarter_of_a_second_of_its_revoke
         let (mut all, mut late) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             let since = Instant::now();
-            let (grant, _, token) = ana.granted().await;
+            let (grant, token) = granted(&ana).await;
             // A task, a grant with its token: two things were recorded.
             let floor = since.elapsed() / 2;
             let id = 1000 + round as u64;

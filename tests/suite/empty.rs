@@ -180,7 +180,7 @@ async fn call(channel: &Channel, rpc: &str, request: Newer) -> Result<(), Refusa
     let answer = grpc.server_streaming(request.into_request(), rpc.parse().unwrap(), codec).await;
     let mut answers = answer.map_err(Refusal::from)?.into_inner();
     // Of what both sides stream, the first request is read when the answer has begun.
-    match rpc.ends_with("/Subscribe") {
+    match ["/Subscribe", "/Stream"].iter().any(|streams| rpc.ends_with(streams)) {
         true => answers.message().await.map(drop).map_err(Refusal::from),
         false => Ok(()),
     }
