@@ -97,6 +97,7 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("GET", "files.example/read//a", "", "route_malformed"),
     ("GET", "files.example/read/a?q=1&Q=2", "", "route_malformed"),
     ("GET", "files.example/read/*", "", "route_malformed"),
+    ("GET", "files.example/read/a?q=x%00y", "", "route_malformed"),
     ("POST", "files.example/write/a?n=1", r#"{"n":1}"#, "route_malformed"),
     ("POST", "files.example/write/a", "", "body_malformed"),
     ("POST", "files.example/write/a", "[]", "body_malformed"),

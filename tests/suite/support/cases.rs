@@ -97,7 +97,9 @@ impl Parts {
                 ("POST", format!("/{tool}"), message.to_string())
             }
             ("files.example", "files", "read") => {
-                let pair = |(name, value): (&String, &Value)| Some(format!("{name}={}", escaped(value.as_str()?)));
+                // Parameters are texts, and none holds a zero, which ends a text to some servers.
+                let text = |value: &Value| value.as_str().filter(|text| !text.contains('\0')).map(escaped);
+                let pair = |(name, value): (&String, &Value)| Some(format!("{name}={}", text(value)?));
                 let query = self.args.iter().map(pair).collect::<Option<Vec<_>>>()?.join("&");
                 let mark = if query.is_empty() { "" } else { "?" };
                 ("GET", format!("/read/{}{mark}{query}", self.resource), String::new())
