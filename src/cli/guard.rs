@@ -16,24 +16,18 @@ use crate::domain::error::{Code, Error};
 use crate::guard::hook::{self, Agent, Told, settings};
 use crate::guard::{Authority, Ended, Source, mcp};
 
-/// Of `belay guard hook --help`.
-const HOOK: &str = "Example, as a coding agent runs it:
-  belay --identity ./coder guard hook claude --grant grt_01m826b20gfdtagbpvxzh7napv";
-
-/// Of `belay guard mcp --help`.
-const MCP: &str = "Examples:
-  belay --identity ./coder guard mcp --tool files --grant grt_01m826b20gfdtagbpvxzh7napv \\
-      -- npx -y @modelcontextprotocol/server-filesystem /srv/data
-  belay --identity ./coder guard mcp --tool github --token @token.txt --env GITHUB_HOST -- github-mcp-server stdio";
-
 /// What to guard.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Guard an MCP server over stdio: run this in its place, with the server's command behind `--`
-    #[command(after_help = MCP)]
+    #[command(
+        after_help = "Example:\n  belay --identity ./coder guard mcp --tool files --grant grt_01m826b20gfdtagbpvxzh7napv -- npx -y @modelcontextprotocol/server-filesystem /srv/data"
+    )]
     Mcp(Mcp),
     /// Decide one call of a coding agent: its JSON on stdin, the answer in its own form; whatever fails blocks
-    #[command(after_help = HOOK)]
+    #[command(
+        after_help = "Example:\n  belay --identity ./coder guard hook claude --grant grt_01m826b20gfdtagbpvxzh7napv"
+    )]
     Hook(Hook),
     /// Put the hook into the settings of a coding agent, beside all that is there
     #[command(
