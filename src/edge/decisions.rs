@@ -55,6 +55,16 @@ impl Decisions for Edge {
 impl Edge {
     /// Decides what a message asks.
     pub(super) async fn decide(&self, asked: &Asked, body: &v1::AuthorizeRequest) -> Result<Authorized, Error> {
+        self.decide_for(asked, body, false).await
+    }
+
+    /// The same for whoever `puts_in` the upstream secret that goes with the call, if there is one.
+    pub(super) async fn decide_for(
+        &self,
+        asked: &Asked,
+        body: &v1::AuthorizeRequest,
+        puts_in: bool,
+    ) -> Result<Authorized, Error> {
         let what = what(body)?;
         let since = Stopwatch::start();
         let presenter = self.asserted(asked, &body.presenter)?;
@@ -62,7 +72,7 @@ impl Edge {
         let shown = Presented { token: &body.token, presenter, proof };
         let (key, ticket, redeem) = (body.idempotency_key.as_str(), body.ticket, body.redeem.as_str());
         let schema = body.mcp.as_ref().map_or("", |message| &message.schema_digest);
-        let wanted = Wanted { key, ticket, redeem, schema, ..Wanted::only(what) };
+        let wanted = Wanted { key, ticket, redeem, schema, hands_out: puts_in, ..Wanted::only(what) };
         let authorized = self.0.authorize(asked, shown, wanted).await?;
         metrics::decided(&authorized, since);
         Ok(authorized)

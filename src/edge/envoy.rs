@@ -27,7 +27,7 @@ impl Authorization for Edge {
         let http = check.attributes.as_ref().and_then(|all| all.request.as_ref()?.http.as_ref());
         let headers = http.map(Headers::from);
         let ruling = match (http, &headers) {
-            (Some(http), Some(headers)) => self.ruling(&asked, question(&check, http, headers)).await,
+            (Some(http), Some(headers)) => self.ruling(&asked, question(&check, http, headers), true).await,
             _ => Ruling::Answer(Answer::refused(&Error::missing("attributes.request.http"))),
         };
         Ok(Response::new(response(ruling, headers.as_ref())))

@@ -62,7 +62,7 @@ impl Edge {
         };
         let mut last = Ruling::Answer(Answer::refused(&Error::missing("service_names")));
         for question in questions {
-            last = self.ruling(asked, Ok(question)).await;
+            last = self.ruling(asked, Ok(question), false).await;
             if let Ruling::Answer(_) = last {
                 return last;
             }

@@ -32,7 +32,7 @@ pub(super) async fn authorize(
     Extension(asked): Extension<Asked>,
     headers: HeaderMap,
 ) -> Response {
-    match edge.ruling(&asked, question(&Headers::from(&headers))).await {
+    match edge.ruling(&asked, question(&Headers::from(&headers)), false).await {
         Ruling::Answer(answer) => answered(answer),
         Ruling::Through(through) => {
             let mut told = HeaderMap::new();

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Edge;
 use super::decisions::decided;
-use crate::broker::{Asked, Broker};
+use crate::broker::{Asked, Broker, Injected};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::GrantId;
 use crate::wire::v1;
@@ -41,13 +41,22 @@ pub(super) struct Answer {
 }
 
 impl Edge {
-    /// Decides what a proxy asks.
-    pub(super) async fn ruling(&self, asked: &Asked, question: Result<v1::AuthorizeRequest, Error>) -> Ruling {
-        let decided = match question {
-            Ok(question) => self.ask(asked, question).await,
+    /// Decides what a proxy asks. One that `puts_in` what it is given is given the upstream secret that goes with the call.
+    pub(super) async fn ruling(
+        &self,
+        asked: &Asked,
+        question: Result<v1::AuthorizeRequest, Error>,
+        puts_in: bool,
+    ) -> Ruling {
+        let made = match question {
+            Ok(question) => self.decide_for(asked, &question, puts_in).await,
             Err(error) => Err(error),
         };
-        Ruling::of(&self.0, decided)
+        let made = made.and_then(|made| Ok((self.0.upstream(&made)?, decided(made))));
+        match made {
+            Err(error) => Ruling::Answer(Answer::refused(&error)),
+            Ok((secret, decided)) => Ruling::of(&self.0, &decided, secret),
+        }
     }
 
     /// The same, as the answer over gRPC.
@@ -62,24 +71,25 @@ impl Edge {
 
 impl Ruling {
     /// What a decision comes to.
-    fn of(broker: &Broker, decided: Result<v1::AuthorizeResponse, Error>) -> Self {
-        match decided {
-            Err(error) => Self::Answer(Answer::refused(&error)),
-            Ok(decided) if decided.decision == "allow" => match holder(broker, &decided.grant) {
-                Some((agent, chain)) => Self::Through(Through::under(&decided, agent, chain)),
-                None => Self::Answer(Answer::refused(&Error::denied("grant_expired", "the grant is over"))),
-            },
-            Ok(decided) => Self::Answer(Answer::denied(&decided)),
+    fn of(broker: &Broker, decided: &v1::AuthorizeResponse, secret: Option<Injected>) -> Self {
+        if decided.decision != "allow" {
+            return Self::Answer(Answer::denied(decided));
+        }
+        match holder(broker, &decided.grant) {
+            Some((agent, chain)) => Self::Through(Through::under(decided, agent, chain, secret)),
+            None => Self::Answer(Answer::refused(&Error::denied("grant_expired", "the grant is over"))),
         }
     }
 }
 
 impl Through {
-    fn under(decided: &v1::AuthorizeResponse, agent: String, chain: String) -> Self {
+    fn under(decided: &v1::AuthorizeResponse, agent: String, chain: String, secret: Option<Injected>) -> Self {
         let set =
             [("agent", agent), ("grant", decided.grant.clone()), ("invocation", decided.id.clone()), ("chain", chain)];
-        // The secret of a system behind is another of these: whoever is set here is never taken from the client.
-        Self { set: set.into_iter().map(|(name, value)| (format!("{}{name}", super::shown::OURS), value)).collect() }
+        let ours = set.into_iter().map(|(name, value)| (format!("{}{name}", super::shown::OURS), value));
+        // What is set here is never taken from the client.
+        let secret = secret.map(|(header, value)| (header.to_string(), value.to_string()));
+        Self { set: ours.chain(secret).collect() }
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::envoy::{Configuration, Envoy, NEEDED, envoy, typed};
-use crate::support::front::{Front, USUAL};
+use crate::support::front::{CATALOG, Front, USUAL};
 use crate::support::http::{self, Reply, Service, request};
 use crate::support::process::Broker;
 use crate::support::{compile, needs, there, within};
@@ -197,6 +197,46 @@ async fn envoy_passes_on_who_calls_and_nothing_that_the_client_proved_itself_by(
         assert!(all(gone).is_empty(), "{gone}: {arrived:?}");
     }
     assert!(!format!("{arrived:?}").contains(&scene.front.token), "{arrived:?}");
+}
+
+/// Nothing that the agent has opens the service: the secret is the broker's, and goes with what was allowed.
+#[tokio::test]
+async fn envoy_puts_in_the_secret_of_a_service_and_none_without_a_ticket_where_one_is_asked_for() {
+    let test = "envoy_puts_in_the_secret_of_a_service_and_none_without_a_ticket_where_one_is_asked_for";
+    let Some(scene) = Scene::new(test, Front::usual(), json!({})).await else { return };
+    let (broker, home) = (&scene.front.broker, &scene.front.broker.home);
+    let at = |name: &str, text: &str| {
+        std::fs::write(home.join(name), text).unwrap();
+        format!("{}", home.join(name).display())
+    };
+    let value = format!("@{}", at("orders.secret", "hunter2"));
+    let host = ["--tool", "orders", "--host", "orders.example", "--header", "authorization", "--prefix", "Bearer "];
+    broker.run(&[&["upstream", "add", "orders"], &host[..], &["--value", &value]].concat()).ok();
+    let secrets = || {
+        let arrived = scene.service.arrived();
+        let values = arrived.iter().flat_map(|one| one.headers.get_all("authorization"));
+        values.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((scene.get("/orders/7").await.status, secrets()), (200, vec!["Bearer hunter2".to_owned()]));
+    scene.denied(&scene.get("/customers/7").await, 403, "route_unknown");
+
+    let catalog = CATALOG.replacen("owner = \"team\"", "owner = \"team\"\nticket = true", 1);
+    broker.run(&["catalog", "apply", &at("ticketed.toml", &catalog), "--yes"]).ok();
+    scene.denied(&scene.get("/orders/7").await, 403, "ticket_required");
+    let token = format!("@{}", at("ana.token", &scene.front.token));
+    let call = ["--tool", "orders", "--action", "read", "--resource", "orders/7"];
+    let more = ["--destination", "https://orders.example", "--ticket", "--token", &token];
+    let allowed = broker.run_as(&scene.front.agent, &[&["authorize"], &call[..], &more[..]].concat()).ok();
+    let (bearer, ticket) = (scene.front.bearer(), allowed["ticket"].as_str().unwrap());
+    let with = async |path: &str| {
+        let headers = [("host", "orders.example"), ("authorization", bearer.as_str()), ("x-belay-ticket", ticket)];
+        scene.send(&request(&format!("GET {path}"), &headers, "")).await
+    };
+    scene.denied(&with("/orders/8").await, 403, "ticket_other_call");
+    assert_eq!((with("/orders/7").await.status, secrets()), (200, vec!["Bearer hunter2".to_owned()]));
+    scene.denied(&with("/orders/7").await, 403, "ticket_spent");
+    broker.run(&["upstream", "remove", "orders"]).ok();
+    assert_eq!((scene.get("/orders/7").await.status, secrets()), (200, Vec::new()));
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use super::process::Broker;
 /// For whom the tokens are that the proxy sees.
 pub const AUDIENCE: &str = "https://orders.example";
 
-const CATALOG: &str = r#"
+/// Two tools, and the routes to them.
+pub const CATALOG: &str = r#"
 [[tool]]
 name = "orders"
 owner = "team"
