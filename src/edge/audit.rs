@@ -164,7 +164,11 @@ fn kind(word: String) -> Result<Option<String>, Error> {
     match Body::KINDS.contains(&word.as_str()) {
         true => Ok(Some(word)),
         false if word.is_empty() => Ok(None),
-        false => Err(Error::malformed("kind", &word, &format!("expected one of {}", Body::KINDS.join(" ")))),
+        false => Err(Error::malformed(
+            "kind",
+            &word,
+            "it is no kind of event; `belay audit list` shows them, such as grant_issued",
+        )),
     }
 }
 
