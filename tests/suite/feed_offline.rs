@@ -298,7 +298,7 @@ fn an_offline_verifier_agrees_with_the_broker() {
     let (valid, over, above) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let (suspended, unbound, frozen, other_words) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
     let more = |count: &Cell<u64>| count.set(count.get() + 1);
-    property::check(40, &steps(), |history| {
+    let holds = |history| {
         block_on(async {
             let mut scene = Scene::new().await;
             let mut follower = Told::whole(&scene.office, 0, Vec::new());
@@ -348,7 +348,15 @@ fn an_offline_verifier_agrees_with_the_broker() {
             }
             Ok(())
         })
-    });
+    };
+    // Until everything that there is to agree about came up: histories are drawn by lot.
+    let rare = || [suspended.get(), unbound.get(), frozen.get()].contains(&0);
+    for _ in 0..5 {
+        property::check(40, &steps(), holds);
+        if !rare() {
+            break;
+        }
+    }
     let (valid, over, above) = (valid.get(), over.get(), above.get());
     println!("{valid} were good, {over} were not, {above} by a cut above");
     let (suspended, unbound, frozen) = (suspended.get(), unbound.get(), frozen.get());

@@ -94,8 +94,11 @@ async fn exhaust(channel: &Channel, token: &str, presenter: &[u8], whose: &str) 
             let (channel, token, presenter) = (channel.clone(), token.to_owned(), presenter.to_vec());
             together.spawn(async move { ask(&channel, &token, &presenter).await });
         }
-        let refused = together.join_all().await.into_iter().filter_map(Result::err).last();
-        if let Some(status) = refused {
+        if together.join_all().await.into_iter().all(|asked| asked.is_ok()) {
+            continue;
+        }
+        // One that was refused may have been passed by another since: the last word is that of one that asks alone.
+        if let Err(status) = ask(channel, token, presenter).await {
             return pause(status, whose);
         }
     }
