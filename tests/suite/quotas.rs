@@ -88,18 +88,20 @@ fn pause(status: Status, whose: &str) -> Duration {
 
 /// Asks until it is refused: how long to wait.
 async fn exhaust(channel: &Channel, token: &str, presenter: &[u8], whose: &str) -> Duration {
+    let mut told = None;
     for _ in 0..100 {
         let mut together = tokio::task::JoinSet::new();
         for _ in 0..32 {
             let (channel, token, presenter) = (channel.clone(), token.to_owned(), presenter.to_vec());
             together.spawn(async move { ask(&channel, &token, &presenter).await });
         }
-        if together.join_all().await.into_iter().all(|asked| asked.is_ok()) {
-            continue;
-        }
-        // One that was refused may have been passed by another since: the last word is that of one that asks alone.
-        if let Err(status) = ask(channel, token, presenter).await {
-            return pause(status, whose);
+        let Some(refused) = together.join_all().await.into_iter().filter_map(Result::err).last() else { continue };
+        // It may have been passed by another since: the last word is that of one that asks alone.
+        match (ask(channel, token, presenter).await, told) {
+            (Err(status), _) => return pause(status, whose),
+            // There is room again as fast as one can ask.
+            (Ok(_), Some(told)) => return told,
+            (Ok(_), None) => told = Some(pause(refused, whose)),
         }
     }
     panic!("nobody is over a quota");
