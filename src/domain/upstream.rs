@@ -7,6 +7,7 @@ use super::digest::Digest;
 use super::error::Error;
 use super::name::Name;
 use super::time::Timestamp;
+#[cfg(feature = "broker")]
 use super::view::View;
 
 /// Names of upstream secrets, removed ones included: each call looks through them.
@@ -51,6 +52,7 @@ impl Upstream {
     }
 }
 
+#[cfg(feature = "broker")]
 impl<'a> View<'a> {
     /// The secret that goes with a call of this tool to this place, if there is one.
     pub fn upstream_of(&self, tool: &str, destination: &str) -> Option<&'a Upstream> {

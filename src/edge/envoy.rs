@@ -71,8 +71,12 @@ fn body<'a>(http: &'a HttpRequest, headers: &Headers) -> Result<(&'a [u8], &'sta
 /// Whether a body is said to be JSON, as it stands there. A service that believes what the header says reads another
 /// thing in the same bytes.
 fn is_plain(headers: &Headers) -> Result<bool, Error> {
-    let kind = headers.single("content-type")?.unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = headers.single("content-type")?.unwrap_or_default().to_ascii_lowercase();
+    let (kind, parameters) = kind.split_once(';').map_or((kind.trim(), ""), |(kind, more)| (kind.trim(), more.trim()));
+    // In another charset the same bytes are another text.
+    if !matches!(parameters, "" | "charset=utf-8" | "charset=\"utf-8\"") {
+        return Ok(false);
+    }
     let coded = headers.one("content-encoding")?.is_some_and(|coding| coding != "identity");
     Ok(!coded && (kind == "application/json" || kind.starts_with("application/") && kind.ends_with("+json")))
 }
@@ -118,7 +122,11 @@ fn response(ruling: Ruling, headers: Option<&Headers>) -> CheckResponse {
 /// The request goes on without what the client proved itself by. Envoy removes after it has set.
 fn passed(through: Through, headers: Option<&Headers>) -> OkHttpResponse {
     let mut remove = vec!["authorization".to_owned(), "dpop".to_owned(), TICKET.to_owned()];
-    let forged = headers.into_iter().flat_map(Headers::names).filter(|name| name.starts_with(OURS));
+    // To services behind CGI and its like `_` and `-` are one.
+    let same = |name: &str| name.replace('_', "-");
+    let is_set = |name: &str| through.set.iter().any(|(set, _)| same(set) == same(name));
+    let forged =
+        headers.into_iter().flat_map(Headers::names).filter(|name| same(name).starts_with(OURS) || is_set(name));
     remove.extend(forged.map(str::to_owned));
     remove.retain(|name| through.set.iter().all(|(set, _)| set != name));
     remove.sort_unstable();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use belay::broker::{Authorized, Wanted};
-use belay::domain::decide::{Caller, Delegate, RequestGrant, Revoke};
+use belay::domain::agent::Role;
+use belay::domain::decide::{Caller, Delegate, RequestGrant, Revoke, SetFreeze, Thaw};
 use belay::domain::error::Error;
 use belay::domain::event::Body;
 use belay::domain::grant::Grant;
@@ -197,6 +198,15 @@ async fn a_retry_under_the_same_key_is_one_call() {
     for key in ["a b", "\u{e4}", &"x".repeat(129)] {
         assert_eq!(office.pay(&ana, &token, "a", "{}", key).await.unwrap_err().field, Some("idempotency_key"));
     }
+    // What came up since counts, though not what the call itself took.
+    let ops = office.world.operator("ops", &[Role::Responder]).await;
+    let scope = "bank:*@**".parse().unwrap();
+    let freeze = SetFreeze { scope, sensitivity: None, reason: "testing".parse().unwrap() };
+    let freeze = office.world.submit(&ops, freeze).await.unwrap().id;
+    let frozen = office.pay(&ana, &token, "a", r#"{"amount":1}"#, "k1").await.unwrap().verdict;
+    assert_eq!((frozen.allowed, frozen.reasons[0].code), (false, "frozen"));
+    office.world.submit(&ops, Thaw { id: freeze, reason: "testing".parse().unwrap() }).await.unwrap();
+    assert!(office.pay(&ana, &token, "a", r#"{"amount":1}"#, "k1").await.unwrap().verdict.allowed);
     // Once the chain is cut the old answer is none.
     let cut =
         Revoke { target: grant.id.to_string().parse().unwrap(), reason: "testing".parse().unwrap(), dry_run: false };

@@ -113,7 +113,13 @@ impl Authorize {
     /// The same verdict as the first time, for as long as the chain lives, and its ticket while that can be spent. It is
     /// in the log, and was charged.
     fn again(&self, ctx: &Context<'_>, (id, decided): (InvocationId, Decided)) -> Result<Decision<Judged>, Error> {
-        let verdict = judge(&ctx.view, ctx.now, self.credential, None);
+        // What the call itself took of limits and tickets does not stand against it; whatever else came up since does.
+        let anew = judge(&ctx.view, ctx.now, self.credential, Some(self.attempt()));
+        let taken = |code: &str| matches!(code, "limit_reached" | "limit_argument" | "ticket_spent");
+        let verdict = match anew.allowed || anew.reasons.iter().all(|reason| taken(reason.code)) {
+            true => judge(&ctx.view, ctx.now, self.credential, None),
+            false => anew,
+        };
         if !verdict.allowed {
             let record = verdict.record(self.id, Some(self.credential), self.attempt());
             return Ok(Decision::new(vec![Body::Invoked(record)], Judged { id: self.id, verdict, ticket: None }));

@@ -79,6 +79,8 @@ fn asked(
         return Err(Reason { code: "frozen", message });
     }
     if session {
+        // A ticket is spent in the turn, whatever for.
+        verdict.grave = attempt.redeems.is_some();
         return Ok(());
     }
     if !view.catalog().destination_allowed(&call.tool, call.destination.as_deref()) {

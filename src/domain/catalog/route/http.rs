@@ -87,16 +87,25 @@ fn members(text: &str) -> Result<Args, Reason> {
     Args::parse(text).map_err(|error| refused("body_malformed", format!("of the body, {}", error.message)))
 }
 
+/// Holds unless two names are one to some server: they differ by case, in whatever script, or by white space around them.
+pub(super) fn told_apart<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Reason> {
+    let mut known = HashSet::new();
+    let folded = |name: &str| name.trim().to_lowercase().to_uppercase().to_lowercase();
+    match names.into_iter().find(|name| !known.insert(folded(name))) {
+        Some(twin) => {
+            let why = format!("argument `{}` is given twice, by query, body, or in another case", shown(twin));
+            Err(refused("route_malformed", why))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The arguments of query and body: each once, since one server takes the first and another the last. Names that
 /// differ by case alone are one name to some.
 fn joined(query: impl Iterator<Item = (String, String)>, body: &Args) -> Result<Args, Reason> {
     let body = body.iter().map(|(name, value)| (name.to_owned(), value.clone()));
     let all: Vec<(String, Value)> = query.map(|(name, value)| (name, Value::Text(value))).chain(body).collect();
-    let mut names = HashSet::new();
-    if let Some((twin, _)) = all.iter().find(|(name, _)| !names.insert(name.to_ascii_lowercase())) {
-        let why = format!("argument `{}` is given twice, by query, body, or in another case", shown(twin));
-        return Err(refused("route_malformed", why));
-    }
+    told_apart(all.iter().map(|(name, _)| name.as_str()))?;
     let args: Args = all.into_iter().collect();
     match args.canonical().len() > LONGEST_ARGS {
         true => Err(refused("body_malformed", "the arguments of query and body have more than 64 KiB")),

@@ -1,6 +1,7 @@
 //! From a message of an MCP client to a call.
 
 use super::super::Catalog;
+use super::http::told_apart;
 use super::parts::{Template, is_reserved};
 use super::{McpMessage, Reason, To, refused, shown};
 use crate::domain::scope::{Action, Args, Call, Scope, Value, members};
@@ -99,7 +100,9 @@ fn argument(args: &Args, name: &str, call: &Template) -> Result<String, Reason> 
 }
 
 fn args(text: &str) -> Result<Args, Reason> {
-    Args::parse(text).map_err(|error| refused("body_malformed", error.message))
+    let args = Args::parse(text).map_err(|error| refused("body_malformed", error.message))?;
+    told_apart(args.iter().map(|(name, _)| name))?;
+    Ok(args)
 }
 
 fn object<'a>(what: &str, text: &'a str) -> Result<std::collections::BTreeMap<String, &'a str>, Reason> {

@@ -213,6 +213,9 @@ fn a_tool_call_is_its_server_and_name_or_what_a_route_says() {
         "mcp mail getIssue mail:x@y",
     ]);
     let called = |params: &str| message(&catalog, "tools/call", params);
+    for twins in [r#""to":1,"To":2"#, r#""to":1," to":2"#, r#""reset":1,"re\u017fet":2"#, r#""key":1,"\u212aey":2"#] {
+        assert_eq!(called(&format!(r#"{{"name":"a","arguments":{{{twins}}}}}"#)), Err("route_malformed"), "{twins}");
+    }
     assert_eq!(called(r#"{"name":"getIssue"}"#).unwrap(), "github:getIssue@mcp");
     let said = r#"{"name":"issues.get-one","arguments":{"n":1},"_meta":{"a":1,"a":2}}"#;
     assert_eq!(called(said).unwrap(), r#"github:issues.get-one@mcp {"n":1}"#);
