@@ -135,8 +135,14 @@ impl Hall {
         let shown = Identity::load(&coder).unwrap().certificate().to_vec();
         let hall = Self { broker, runtime, coder, pep, shown, grants, agent, gateway, operator };
         hall.broker.run(&["freeze", "--scope", "files:write@frozen/**", "--reason", "code freeze"]).ok();
-        let last = Case::of("spent", Parts::new("files:read@a/b", "", ""));
-        assert_eq!(hall.asks(&hall.agent, hall.by_parts(&last, b"")).unwrap().0, "allow");
+        // No call leaves less to the doors behind the first: what costs anything is over each limit of these by now.
+        for (under, call, args, destination) in [
+            ("spent", "files:read@a/b", "", ""),
+            ("summed", "bank:pay@accounts/1", r#"{"amount":100}"#, "https://bank.example"),
+        ] {
+            let last = Case::of(under, Parts::new(call, args, destination));
+            assert_eq!(hall.asks(&hall.agent, hall.by_parts(&last, b"")).unwrap().0, "allow");
+        }
         hall.broker.run(&["revoke", &hall.grants["cut"].0, "--reason", "testing"]).ok();
         hall.broker.run(&["grant", "suspend", &hall.grants["halted"].0]).ok();
         hall
