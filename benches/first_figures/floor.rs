@@ -7,12 +7,9 @@ use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls::time_provider::DefaultTimeProvider;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::{Request, Response, Status};
 
-use belay::client::Identity;
 use belay::edge::LARGEST_REQUEST;
 use belay::server::connection::Info;
 use belay::server::listen::{Listener, bind};
@@ -20,6 +17,8 @@ use belay::server::tls::{self, ServerIdentity};
 use belay::wire::v1;
 use v1::decisions_server::{Decisions, DecisionsServer};
 use v1::tokens_server::{Tokens, TokensServer};
+
+use crate::certificates::certificates;
 
 const ID: &str = "tok_00000000000000000000000000";
 
@@ -105,7 +104,7 @@ impl Decisions for Floor {
 pub fn serve(directory: &Path, token_bytes: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let floor = Floor::new(token_bytes);
-    let (chain, key) = certificates(directory);
+    let (chain, key) = certificates(directory, "spiffe://belay.dev/agent/floor");
     runtime.spawn(async move {
         let identity = ServerIdentity::new(chain.to_vec(), key).unwrap();
         let config = tls::grpc(identity, vec![chain[1].clone()], Arc::new(DefaultTimeProvider)).unwrap();
@@ -123,26 +122,4 @@ pub fn serve(directory: &Path, token_bytes: usize) {
     });
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     runtime.shutdown_background();
-}
-
-/// An authority, the floor's certificate under it, and the client's in `directory`: keys and sizes as the broker's.
-fn certificates(directory: &Path) -> ([CertificateDer<'static>; 2], PrivateKeyDer<'static>) {
-    let key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let root = authority.self_signed(&key).unwrap();
-    let issuer = Issuer::new(authority, key);
-    let leaf = |name: SanType, usage: ExtendedKeyUsagePurpose| {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![name];
-        params.extended_key_usages = vec![usage];
-        params.use_authority_key_identifier_extension = true;
-        (params.signed_by(&key, &issuer).unwrap(), key)
-    };
-    let name = SanType::URI("spiffe://belay.dev/agent/floor".try_into().unwrap());
-    let (client, client_key) = leaf(name, ExtendedKeyUsagePurpose::ClientAuth);
-    Identity::save(directory, client.der(), &client_key.serialize_pem(), &[root.der().to_vec()], false).unwrap();
-    let (server, server_key) = leaf(SanType::IpAddress([127, 0, 0, 1].into()), ExtendedKeyUsagePurpose::ServerAuth);
-    ([server.der().clone(), root.der().clone()], PrivateKeyDer::Pkcs8(server_key.serialize_der().into()))
 }

@@ -13,6 +13,8 @@
     reason = "a measurement that cannot go on says so by failing, reads the clock and prints"
 )]
 
+#[path = "../../tests/measured/certificates.rs"]
+mod certificates;
 mod client;
 mod floor;
 mod load;

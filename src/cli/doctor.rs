@@ -23,7 +23,7 @@ use crate::guard::hook::{Agent, settings};
 /// An agent gives up on a hook much later.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What the agent of the examination may do, and what it may not do without a ticket.
-const SCOPES: [&str; 2] = ["claude:read@file/work/**", "codex:update_plan@local"];
+const SCOPES: [&str; 2] = ["claude:read@file/srv/**", "codex:update_plan@local"];
 const LEASE: &str = "orders:lease@reader";
 
 /// What to look at.
@@ -130,7 +130,7 @@ async fn in_place(findings: &mut Findings, stage: &Stage, kind: Kind, grant: &st
     let command = settings::installed(Agent::from(kind), &dir).ok().flatten().context("no hook was put in place")?;
     let (good, bad) = match kind {
         Kind::Claude => (
-            json!({ "tool_name": "Read", "tool_input": { "file_path": "/work/README.md" } }),
+            json!({ "tool_name": "Read", "tool_input": { "file_path": "/srv/README.md" } }),
             json!({ "tool_name": "Bash", "tool_input": { "command": "rm -rf /" } }),
         ),
         Kind::Codex => (

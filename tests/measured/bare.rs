@@ -4,17 +4,16 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use belay::client::Identity;
 use belay::server::listen::{Listener, bind};
 use belay::server::tls::{self, ServerIdentity};
 use belay::wire::v1::feed_server::{Feed, FeedServer};
 use belay::wire::v1::{FeedMessage, FeedRequest};
 use futures_util::stream::{self, Stream};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls::time_provider::DefaultTimeProvider;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::broadcast;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::certificates::certificates;
 
 /// What it sends, and where it is.
 pub struct Bare {
@@ -40,7 +39,7 @@ impl Feed for Sends {
 impl Bare {
     /// Serves until this process ends; the identity of a client is in `directory`.
     pub fn start(directory: &Path) -> Self {
-        let (chain, key) = certificates(directory);
+        let (chain, key) = certificates(directory, "spiffe://belay.dev/pep/bare");
         let identity = ServerIdentity::new(chain.to_vec(), key).unwrap();
         let config = tls::grpc(identity, vec![chain[1].clone()], Arc::new(DefaultTimeProvider)).unwrap();
         let listener = Listener::new(bind("grpc", ([127, 0, 0, 1], 0).into()).unwrap(), config).unwrap();
@@ -53,25 +52,4 @@ impl Bare {
         tokio::spawn(server);
         Self { sender, addr }
     }
-}
-
-fn certificates(directory: &Path) -> ([CertificateDer<'static>; 2], PrivateKeyDer<'static>) {
-    let key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let root = authority.self_signed(&key).unwrap();
-    let issuer = Issuer::new(authority, key);
-    let leaf = |name: SanType, usage: ExtendedKeyUsagePurpose| {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![name];
-        params.extended_key_usages = vec![usage];
-        params.use_authority_key_identifier_extension = true;
-        (params.signed_by(&key, &issuer).unwrap(), key)
-    };
-    let name = SanType::URI("spiffe://belay.dev/pep/bare".try_into().unwrap());
-    let (client, client_key) = leaf(name, ExtendedKeyUsagePurpose::ClientAuth);
-    Identity::save(directory, client.der(), &client_key.serialize_pem(), &[root.der().to_vec()], false).unwrap();
-    let (server, server_key) = leaf(SanType::IpAddress([127, 0, 0, 1].into()), ExtendedKeyUsagePurpose::ServerAuth);
-    ([server.der().clone(), root.der().clone()], PrivateKeyDer::Pkcs8(server_key.serialize_der().into()))
 }

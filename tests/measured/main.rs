@@ -11,6 +11,7 @@
 )]
 
 mod bare;
+mod certificates;
 mod cut;
 mod fanout;
 mod guarded;

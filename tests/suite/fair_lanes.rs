@@ -2,7 +2,7 @@
 
 use belay::domain::agent::Role;
 use belay::domain::cut::Target;
-use belay::domain::decide::{Caller, RecordInvocation, Revoke, StartTask};
+use belay::domain::decide::{Caller, RecordInvocation, Revoke, StartTask, Verdict};
 use belay::domain::entropy::Entropy;
 use belay::domain::error::{Code, Error};
 use belay::domain::event::{Body, Invocation};
@@ -131,24 +131,11 @@ async fn what_one_agent_gives_up_keeps_out_neither_another_nor_an_operator() {
 }
 
 /// A record of a denied call about this agent, asked for by `caller`.
-fn record(caller: &Caller, about: Option<&str>, number: u8) -> Request<RecordInvocation> {
+pub fn record(caller: &Caller, about: Option<&str>, number: u8) -> Request<RecordInvocation> {
     let at = Timestamp::from_millis(NOW);
-    let invocation = Invocation {
-        id: InvocationId::mint(at, &mut Entropy::from_seed([number; 32])),
-        credential: None,
-        grant: None,
-        tree: None,
-        agent: about.map(|name| name.parse().unwrap()),
-        call: None,
-        allowed: false,
-        reasons: vec!["filler".to_owned()],
-        proven: true,
-        args: None,
-        decided: Default::default(),
-        charged: None,
-        ticket: None,
-        redeems: None,
-    };
+    let id = InvocationId::mint(at, &mut Entropy::from_seed([number; 32]));
+    let agent = about.map(|name| name.parse().unwrap());
+    let invocation = Invocation { agent, ..Verdict::deny("filler", "a filler").record_none(id, None) };
     let (command, request_id) = (RecordInvocation { invocation }, "filler".to_owned());
     Request { command, caller: caller.clone(), request_id, idempotency: None, seed: [number; 32], blobs: Vec::new() }
 }

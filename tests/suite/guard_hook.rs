@@ -10,7 +10,7 @@ use crate::support::process::{Broker, Ran, belay, ended};
 
 const SCOPES: [&str; 4] = [
     r#"claude:bash@shell{"args":{"command":{"glob":"cargo *"}}}"#,
-    "claude:write@file/work/**",
+    "claude:write@file/srv/**",
     "codex:bash@shell",
     r#"github:create_issue@mcp{"args":{"title":{"max_len":20}}}"#,
 ];
@@ -50,7 +50,7 @@ impl Place {
     }
 
     fn claude(&self, tool: &str, input: Value) -> (String, String) {
-        let ran = self.hook(&["claude"], &json!({ "tool_name": tool, "tool_input": input, "cwd": "/work" }));
+        let ran = self.hook(&["claude"], &json!({ "tool_name": tool, "tool_input": input, "cwd": "/srv" }));
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
         let said: Value = serde_json::from_str(&ran.stdout).unwrap();
         let said = &said["hookSpecificOutput"];

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use belay::domain::agent::Role;
 use belay::domain::cut::Target;
-use belay::domain::decide::{AddOperator, Caller, RecordInvocation, Revoke, Revoked, judge};
+use belay::domain::decide::{AddOperator, Caller, Revoke, Revoked, judge};
 use belay::domain::digest::Digest;
-use belay::domain::entropy::Entropy;
 use belay::domain::error::{Code, Error};
-use belay::domain::event::{Body, Invocation};
+use belay::domain::event::Body;
 use belay::domain::grant::Credential;
 use belay::domain::id::{GrantId, InvocationId};
-use belay::ledger::Request;
 
+use crate::fair_lanes::record;
 use crate::support::gate::{Gate, queued};
 use crate::support::office::Office;
 use crate::support::world::{Hands, World, store};
@@ -70,29 +69,6 @@ async fn a_revoke_passes_thousands_that_wait() {
     assert!(gate.batches().iter().all(|events| *events <= BATCH + 1), "{:?}", gate.batches());
 }
 
-fn invocation(number: u8) -> Request<RecordInvocation> {
-    let at = belay::domain::time::Timestamp::from_millis(crate::support::world::NOW);
-    let invocation = Invocation {
-        id: InvocationId::mint(at, &mut Entropy::from_seed([number; 32])),
-        credential: None,
-        grant: None,
-        tree: None,
-        agent: None,
-        call: None,
-        allowed: false,
-        reasons: vec!["filler".to_owned()],
-        proven: true,
-        args: None,
-        decided: Default::default(),
-        charged: None,
-        ticket: None,
-        redeems: None,
-    };
-    let command = RecordInvocation { invocation };
-    let request_id = "filler".to_owned();
-    Request { command, caller: Caller::Broker, request_id, idempotency: None, seed: [number; 32], blobs: Vec::new() }
-}
-
 /// The recorded calls of the log, by id: whether each was allowed.
 fn recorded(world: &World) -> HashMap<InvocationId, bool> {
     let mut found = HashMap::new();
@@ -124,7 +100,7 @@ async fn a_call_that_cannot_be_recorded_is_denied() {
     gate.wait_for_sequencer();
     // The call above is in the log or waits: fill what is left of the lane.
     let mut room = 0;
-    while world.ledger.record(invocation(room as u8)).is_ok() {
+    while world.ledger.record(record(&Caller::Broker, None, room as u8)).is_ok() {
         room += 1;
     }
     assert!((RECORDS - 1..=RECORDS).contains(&room), "{room}");

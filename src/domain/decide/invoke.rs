@@ -90,20 +90,13 @@ impl Verdict {
     pub fn record(&self, id: InvocationId, credential: Option<Credential>, attempt: Attempt<'_>) -> Invocation {
         let used = self.allowed && attempt.proven;
         Invocation {
-            id,
-            credential,
-            grant: self.grant,
-            tree: self.tree,
-            agent: self.agent.clone(),
             call: Some(Call { args: Args::default(), ..attempt.call.clone() }),
             args: attempt.call.args.digest(),
-            decided: self.decided.clone(),
             allowed: self.allowed,
-            reasons: self.reasons.iter().map(|reason| reason.code.to_owned()).collect(),
             proven: attempt.proven,
             charged: self.charge.clone().filter(|_| used),
-            ticket: None,
             redeems: attempt.redeems.filter(|_| used),
+            ..self.record_none(id, credential)
         }
     }
 

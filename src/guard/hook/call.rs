@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn said(tool: &str, input: Value) -> Result<AuthorizeRequest, Refusal> {
-        of(Agent::Claude, tool, &json!({ "tool_input": input, "cwd": "/work/web" }))
+        of(Agent::Claude, tool, &json!({ "tool_input": input, "cwd": "/srv/web" }))
     }
 
     fn call(tool: &str, input: Value) -> String {
@@ -116,8 +116,8 @@ mod tests {
     fn a_tool_of_the_agents_own_is_a_call() {
         assert_eq!(call("Bash", json!({ "command": "ls" })), "claude:bash@shell");
         assert_eq!(call("Read", json!({ "file_path": "/etc/passwd" })), "claude:read@file/etc/passwd");
-        assert_eq!(call("Edit", json!({ "file_path": "src/a b=.rs" })), "claude:edit@file/work/web/src/a=20b=3D.rs");
-        assert_eq!(call("Grep", json!({ "pattern": "x" })), "claude:grep@file/work/web");
+        assert_eq!(call("Edit", json!({ "file_path": "src/a b=.rs" })), "claude:edit@file/srv/web/src/a=20b=3D.rs");
+        assert_eq!(call("Grep", json!({ "pattern": "x" })), "claude:grep@file/srv/web");
         assert_eq!(call("Glob", json!({ "path": "/" })), "claude:glob@file");
         assert_eq!(
             call("WebFetch", json!({ "url": "https://a.example/b" })),
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_could_be_another_file_is_refused() {
-        for path in ["/work/../etc/passwd", "../x", "/a//b", "a/./b"] {
+        for path in ["/srv/../etc/passwd", "../x", "/a//b", "a/./b"] {
             assert!(said("Read", json!({ "file_path": path })).is_err(), "{path}");
         }
         assert!(said("Read", json!({ "file_path": 7 })).is_err());

@@ -10,7 +10,7 @@ use crate::domain::digest::Digest;
 /// Tools of one server. More are not shown.
 const MOST: usize = 4096;
 
-/// The tools that were seen in this session.
+/// The tools that the server has shown since it was started.
 #[derive(Debug, Default)]
 pub struct Pins {
     tools: HashMap<String, Pin>,
@@ -76,7 +76,7 @@ impl Pins {
                 Entry::Occupied(mut old) => {
                     let pin = old.get_mut();
                     if pin.whole != whole || *times > 1 {
-                        tracing::warn!(tool = name, "a tool has changed in this session; it is not used any more");
+                        tracing::warn!(tool = name, "a tool is not what it was at first; it is not used any more");
                         pin.changed = true;
                     }
                 }

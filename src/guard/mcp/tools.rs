@@ -36,7 +36,7 @@ impl Session {
             Known::Same(digest) => Ok(digest),
             Known::Changed => Err(Denied::new(
                 "schema_changed",
-                "the tool is not what it was when this session began: its schema or its description changed, and a \
+                "the tool is not what it was when it was first shown: its schema or its description changed, and a \
                  human has to look at it",
             )),
             Known::Never => Err(Denied::new("tool_unknown", "the server does not show a tool of this name")),
