@@ -67,9 +67,9 @@ async fn round(estate: &Estate, admin: &Client, chain: &mut [Held; 3]) -> [Durat
     [answered.0, refused, offline, handshake, sessions, roles]
 }
 
-/// The bound is 250 ms for each of 20 rounds, the first included, in which the broker has no connection open to end
-/// leases by. It grows with the load: where [`floor`], measured around the same round, took longer than on a quiet
-/// machine, the round may take longer by as much in proportion. Both are printed.
+/// The bound is 250 ms for each of 20 rounds, the first included. It grows with the load: where [`floor`], measured
+/// around the same round, took longer than on a quiet machine, the round may take longer by as much in proportion. Both
+/// are printed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_is_over_everywhere_within_a_quarter_of_a_second() {
     let test = "a_cut_is_over_everywhere_within_a_quarter_of_a_second";

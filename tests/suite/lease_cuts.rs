@@ -1,5 +1,6 @@
 //! Leases against their makers and against the clock: a broker in this process, a real PostgreSQL.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use belay::domain::agent::Role;
@@ -87,6 +88,12 @@ impl Desk {
         self.office.broker.ledger().view(|view| view.lease(&id).unwrap().status)
     }
 
+    /// The connections that the broker has open in the target.
+    fn lines(&self) -> BTreeSet<String> {
+        let open = "SELECT pid FROM pg_stat_activity WHERE application_name = 'belay'";
+        self.postgres.query(open).lines().map(str::to_owned).collect()
+    }
+
     async fn until(&self, id: LeaseId, status: LeaseStatus) {
         let since = Instant::now();
         while self.status(id) != status {
@@ -127,6 +134,24 @@ fn a_maker_that_was_paused_finds_its_name_taken() {
         let late = desk.office.broker.targets().make(&lease).await.unwrap_err();
         assert!(late.reason.contains("not made in time"), "{late}");
         assert!(!desk.postgres.has_role(&lease.username()));
+    });
+}
+
+#[test]
+fn a_cut_waits_for_no_connection_to_be_opened() {
+    block_on(async {
+        let Some(desk) = Desk::new("a_cut_waits_for_no_connection_to_be_opened").await else { return };
+        let mut leases = Vec::new();
+        for _ in 0..3 {
+            leases.push(desk.leased(desk.grant.id).await.0);
+        }
+        let before = desk.lines();
+        desk.revoke(desk.grant.id).await;
+        for id in leases {
+            desk.until(id, LeaseStatus::Ended).await;
+        }
+        let opened: Vec<_> = desk.lines().difference(&before).cloned().collect();
+        assert!(before.len() >= 4 && opened.is_empty(), "{before:?}, then {opened:?}");
     });
 }
 

@@ -91,7 +91,10 @@ impl Postgres {
         let verifier = Zeroizing::new(scram_sha_256(password.as_bytes()));
         let creation =
             Creation { name: username, verifier: &verifier, template: role.as_str(), mark: &self.mark, left };
-        self.on(&self.making, &Job::Create(creation)).await?;
+        // A cut is quicker by what connecting takes, which is most of it.
+        let (create, wanted) = (Job::Create(creation), self.ending.count() + 1);
+        let (made, ()) = tokio::join!(self.on(&self.making, &create), self.ending.open(&self.address, wanted));
+        made?;
         let url = self.address.url_for(username, password);
         Ok(Secret { username: username.to_owned(), password: Zeroizing::new(password.to_owned()), url })
     }
@@ -126,6 +129,7 @@ impl Postgres {
             statement::literal(&self.mark)
         );
         let names = self.on(&self.ending, &Job::Column(query)).await?;
+        self.ending.open(&self.address, names.len()).await;
         Ok(names.iter().filter_map(|name| lease_of(name)).collect())
     }
 }

@@ -71,6 +71,7 @@ impl From<Error> for Trouble {
 
 /// Connections for one sort of work.
 pub(super) struct Lanes {
+    most: usize,
     permits: Semaphore,
     idle: Mutex<Vec<Session>>,
 }
@@ -86,7 +87,22 @@ pub(super) struct Lane<'a> {
 
 impl Lanes {
     pub(super) fn new(most: usize) -> Self {
-        Self { permits: Semaphore::new(most), idle: Mutex::default() }
+        Self { most, permits: Semaphore::new(most), idle: Mutex::default() }
+    }
+
+    /// Opens connections until so many are, or as many as there may be: whoever needs one then waits for none. Where
+    /// none can be opened, whoever needs one hears why.
+    pub(super) async fn open(&self, address: &Address, wanted: usize) {
+        while self.count() < wanted.min(self.most) {
+            let Ok(_permit) = self.permits.try_acquire() else { return };
+            let Ok(session) = Session::open(address).await else { return };
+            self.idle().push(session);
+        }
+    }
+
+    /// How many are open, or being opened.
+    pub(super) fn count(&self) -> usize {
+        self.idle().len() + self.most - self.permits.available_permits()
     }
 
     pub(super) async fn lane(&self, address: &Address) -> Result<Lane<'_>, Failure> {
