@@ -1,7 +1,7 @@
 //! Upstream secrets: sealed as they come, opened for a call that was allowed, and never told otherwise.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
@@ -20,8 +20,12 @@ const SEALED: &str = "upstream";
 /// Opens values, and keeps those that were opened as long as they are the ones in force.
 pub(super) struct Sealed {
     vault: Vault,
-    open: Mutex<HashMap<Name, (Digest, Zeroizing<String>)>>,
+    open: Mutex<Opened>,
+    /// One is read at a time: at a start many ask for the same one at once.
+    reading: tokio::sync::Mutex<()>,
 }
+
+type Opened = HashMap<Name, (Digest, Zeroizing<String>)>;
 
 /// A secret, and the header that it goes in.
 pub type Injected = (Header, Zeroizing<String>);
@@ -29,7 +33,17 @@ pub type Injected = (Header, Zeroizing<String>);
 impl Sealed {
     /// None is open yet.
     pub(super) fn under(vault: Vault) -> Self {
-        Self { vault, open: Mutex::default() }
+        Self { vault, open: Mutex::default(), reading: tokio::sync::Mutex::default() }
+    }
+
+    /// The value, if it was opened since it is in force.
+    fn known(&self, upstream: &Upstream) -> Option<Zeroizing<String>> {
+        let open = self.lock();
+        open.get(&upstream.name).filter(|(sealed, _)| *sealed == upstream.sealed).map(|(_, value)| value.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Opened> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -57,32 +71,38 @@ impl Broker {
     ///
     /// # Errors
     /// It does not open: the call must not go on without it.
-    pub fn upstream(&self, authorized: &Authorized) -> Result<Option<Injected>, Error> {
+    pub async fn upstream(&self, authorized: &Authorized) -> Result<Option<Injected>, Error> {
         let Authorized { verdict, proven, hands_out, call, .. } = authorized;
         let going = call.as_ref().and_then(|call| Some((call, call.destination.as_deref()?)));
         let Some((call, going)) = going.filter(|_| verdict.allowed && *proven && *hands_out) else {
             return Ok(None);
         };
         match self.ledger.view(|view| view.upstream_of(&call.tool, going).cloned()) {
-            Some(upstream) => self.opened(&upstream).map(|value| Some((upstream.header, value))),
+            Some(upstream) => self.opened(&upstream).await.map(|value| Some((upstream.header, value))),
             None => Ok(None),
         }
     }
 
-    fn opened(&self, upstream: &Upstream) -> Result<Zeroizing<String>, Error> {
-        let mut open = self.upstreams.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((sealed, value)) = open.get(&upstream.name)
-            && *sealed == upstream.sealed
-        {
-            return Ok(value.clone());
+    /// The value as it is known, or read from the store: a read may wait for a long one, so it is not for a thread that
+    /// others wait for.
+    async fn opened(&self, upstream: &Upstream) -> Result<Zeroizing<String>, Error> {
+        if let Some(value) = self.upstreams.known(upstream) {
+            return Ok(value);
         }
-        let blob = self.ledger.blob(upstream.sealed)?;
+        let _turn = self.upstreams.reading.lock().await;
+        if let Some(value) = self.upstreams.known(upstream) {
+            return Ok(value);
+        }
+        let (ledger, sealed) = (Arc::clone(&self.ledger), upstream.sealed);
+        let read = tokio::task::spawn_blocking(move || ledger.blob(sealed)).await;
+        let failed = |_| Error::new(Code::Internal, "panicked", "the secret could not be read; report it");
+        let blob = read.map_err(failed)??;
         let bytes = self.upstreams.vault.open(SEALED, &upstream.sealed_for(), &blob)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| {
             Error::new(Code::Internal, "sealed", format!("the value of upstream `{}` is not text", upstream.name))
         })?;
         let value = Zeroizing::new(text.to_owned());
-        open.insert(upstream.name.clone(), (upstream.sealed, value.clone()));
+        self.upstreams.lock().insert(upstream.name.clone(), (upstream.sealed, value.clone()));
         Ok(value)
     }
 }

@@ -52,7 +52,10 @@ impl Edge {
             Ok(question) => self.decide_for(asked, &question, puts_in).await,
             Err(error) => Err(error),
         };
-        let made = made.and_then(|made| Ok((self.0.upstream(&made)?, decided(made))));
+        let made = match made {
+            Ok(made) => self.0.upstream(&made).await.map(|secret| (secret, decided(made))),
+            Err(error) => Err(error),
+        };
         match made {
             Err(error) => Ruling::Answer(Answer::refused(&error)),
             Ok((secret, decided)) => Ruling::of(&self.0, &decided, secret),

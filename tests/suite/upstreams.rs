@@ -29,8 +29,8 @@ impl Till {
     }
 
     /// What goes with a call to this place.
-    fn injected(&self, authorized: &Authorized) -> Option<(String, String)> {
-        let injected = self.office.broker.upstream(authorized).unwrap();
+    async fn injected(&self, authorized: &Authorized) -> Option<(String, String)> {
+        let injected = self.office.broker.upstream(authorized).await.unwrap();
         injected.map(|(header, value)| (header.to_string(), value.to_string()))
     }
 }
@@ -47,31 +47,31 @@ async fn an_upstream_secret_goes_with_a_call_that_was_allowed_to_its_own_host_an
     till.add(&ada, "bank", "bank.example", CANARY, false).await.unwrap();
     let expected = Some(("authorization".to_owned(), CANARY.to_owned()));
     let allowed = till.ana(&token, to(THERE)).await;
-    assert_eq!(till.injected(&allowed), expected);
+    assert_eq!(till.injected(&allowed).await, expected);
     for elsewhere in ["https://bank.example:8443", "https://evil.example", "bank.example.evil"] {
         let call = till.ana(&token, to(elsewhere)).await;
-        assert_eq!((code(&call), till.injected(&call)), ("in_scope", None), "{elsewhere}");
+        assert_eq!((code(&call), till.injected(&call).await), ("in_scope", None), "{elsewhere}");
     }
     // Who does not say that it puts one in gets none; nor does a denied call, or one that only an operator asks about.
     let plain = till.ana(&token, Wanted { hands_out: false, ..to(THERE) }).await;
-    assert_eq!(till.injected(&plain), None);
+    assert_eq!(till.injected(&plain).await, None);
     let denied = till.ana("none", to(THERE)).await;
-    assert!(!denied.verdict.allowed && till.injected(&denied).is_none());
+    assert!(!denied.verdict.allowed && till.injected(&denied).await.is_none());
     let unproven = till.office.broker.authorize(&asked(&ada), &token, to(THERE)).await.unwrap();
-    assert!(unproven.verdict.allowed && till.injected(&unproven).is_none());
+    assert!(unproven.verdict.allowed && till.injected(&unproven).await.is_none());
     // Replaced and removed: it counts at once, for what was allowed before, too.
     let conflict = till.add(&ada, "bank", "bank.example", "other", false).await.unwrap_err();
     assert_eq!(conflict.reason, "upstream_exists");
     assert_eq!(till.add(&ada, "bank2", "bank.example", "x", false).await.unwrap_err().reason, "upstream_exists");
     till.add(&ada, "bank", "bank.example", "Bearer second", true).await.unwrap();
-    assert_eq!(till.injected(&allowed).unwrap().1, "Bearer second");
+    assert_eq!(till.injected(&allowed).await.unwrap().1, "Bearer second");
     let till = till.restarted(1_000_000).await;
     let again = till.ana(&token, to(THERE)).await;
-    assert_eq!(till.injected(&again).unwrap().1, "Bearer second", "it opens after a restart");
+    assert_eq!(till.injected(&again).await.unwrap().1, "Bearer second", "it opens after a restart");
     let remove = RemoveUpstream { name: "bank".parse().unwrap(), reason: "testing".parse().unwrap() };
     till.office.world.submit(&ada, remove).await.unwrap();
-    assert_eq!(till.injected(&again), None);
-    assert_eq!(till.injected(&till.ana(&token, to(THERE)).await), None);
+    assert_eq!(till.injected(&again).await, None);
+    assert_eq!(till.injected(&till.ana(&token, to(THERE)).await).await, None);
     till.add(&ada, "bank2", "bank.example", "x", false).await.unwrap();
 }
 
@@ -86,14 +86,14 @@ async fn a_tool_that_asks_for_tickets_has_no_secret_put_into_its_calls_without_o
     assert_eq!(code(&till.ana(&token, to(THERE)).await), "in_scope");
     till.add(&ada, "bank", "bank.example", CANARY, false).await.unwrap();
     let refused = till.ana(&token, to(THERE)).await;
-    assert_eq!((code(&refused), till.injected(&refused)), ("ticket_required", None));
+    assert_eq!((code(&refused), till.injected(&refused).await), ("ticket_required", None));
     let asks = Wanted { ticket: true, hands_out: false, ..to(THERE) };
     let given = till.at(&till.ana, &till.ana, &token, asks).await.unwrap();
-    assert_eq!(till.injected(&given), None);
+    assert_eq!(till.injected(&given).await, None);
     let ticket = given.ticket.unwrap().ticket;
     let redeemed = till.ana(&token, Wanted { redeem: &ticket, ..to(THERE) }).await;
     assert_eq!(code(&redeemed), "in_scope");
-    assert_eq!(till.injected(&redeemed).unwrap().1, CANARY);
+    assert_eq!(till.injected(&redeemed).await.unwrap().1, CANARY);
     assert_eq!(code(&till.ana(&token, Wanted { redeem: &ticket, ..to(THERE) }).await), "ticket_spent");
 }
 
