@@ -2,9 +2,9 @@
 //! decided in a turn. What cannot be recorded is refused.
 
 use super::presenter::{Presented, possession};
-use super::{Asked, Broker, idempotency};
+use super::{Asked, Broker, Room, idempotency};
 use crate::domain::catalog::{HttpRequest, McpMessage};
-use crate::domain::decide::{Attempt, Authorize, Caller, Judged, RecordInvocation, Verdict, judge};
+use crate::domain::decide::{Attempt, Authorize, Caller, Judged, Presenter, RecordInvocation, Verdict, judge};
 use crate::domain::entropy::Entropy;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Credential;
@@ -42,12 +42,14 @@ pub struct Wanted<'a> {
     pub hands_out: bool,
     /// `sha256:…` of the input schema that the tool shows now; empty if that is not known.
     pub schema: &'a str,
+    /// Whether it goes on once it is allowed, and takes [`Room`] for as long.
+    pub hold: bool,
 }
 
 impl<'a> Wanted<'a> {
     /// Only to be decided.
     pub fn only(what: What<'a>) -> Self {
-        Self { what, key: "", ticket: false, redeem: "", hands_out: false, schema: "" }
+        Self { what, key: "", ticket: false, redeem: "", hands_out: false, schema: "", hold: false }
     }
 }
 
@@ -76,6 +78,10 @@ pub struct Authorized {
     pub(super) hands_out: bool,
     /// The nonce for the next DPoP proof, where the token needs one.
     pub nonce: Option<String>,
+    /// The certificate that an enforcement point saw with it.
+    pub presenter: Option<Presenter>,
+    /// The room that it takes if it is held.
+    pub room: Option<Room>,
 }
 
 /// A signed call ticket, a secret.
@@ -99,8 +105,8 @@ impl Broker {
     /// call are one call; elsewhere a key does nothing.
     ///
     /// # Errors
-    /// The key is malformed or was used for another call, the caller was cut just now, or the agent that an enforcement
-    /// point asks for is over its quota. All else is a verdict.
+    /// The key is malformed or was used for another call, the caller was cut just now, the agent that an enforcement
+    /// point asks for is over its quota, or there is no room to hold the call. All else is a verdict.
     pub async fn authorize<'a>(
         &self,
         asked: &Asked,
@@ -110,7 +116,7 @@ impl Broker {
         let shown = shown.into();
         let authorized = self.judged(asked, &shown, wanted.into()).await?;
         let reason = authorized.verdict.reasons.first().map(|reason| reason.code);
-        Ok(Authorized { nonce: self.next_nonce(&shown, reason), ..authorized })
+        Ok(Authorized { nonce: self.next_nonce(&shown, reason), presenter: shown.presenter, ..authorized })
     }
 
     async fn judged(&self, asked: &Asked, shown: &Presented<'_>, wanted: Wanted<'_>) -> Result<Authorized, Error> {
@@ -144,6 +150,7 @@ impl Broker {
                 return Ok(self.recorded(asked, id, Some(credential), verdict, None));
             }
         };
+        let room = wanted.hold.then(|| self.hold(&asked.caller, credential, &call)).transpose()?;
         let schema = Some(wanted.schema).filter(|schema| !schema.is_empty());
         let hands_out = wanted.hands_out && self.injects(&call);
         let attempt = Attempt { redeems, hands_out, schema, ..Attempt::of(&call, proven) };
@@ -157,11 +164,11 @@ impl Broker {
             (verdict, grant)
         });
         let Some(grant) = first else {
-            return Ok(self.recorded(asked, id, Some(credential), verdict, Some(attempt)));
+            return Ok(Authorized { room, ..self.recorded(asked, id, Some(credential), verdict, Some(attempt)) });
         };
         let (ticket, schema) = (wanted.ticket, schema.map(str::to_owned));
         let command = Authorize { id, credential, call, ticket, redeems, hands_out, schema };
-        self.in_turn(asked, command, grant, wanted.key).await
+        Ok(Authorized { room, ..self.in_turn(asked, command, grant, wanted.key).await? })
     }
 
     /// The call whose ticket is spent, by the ticket's signature; none without a ticket.
@@ -216,7 +223,8 @@ impl Broker {
         };
         let call = attempt.map(|attempt| attempt.call.clone());
         let hands_out = attempt.is_some_and(|attempt| attempt.hands_out);
-        Authorized { id, verdict, proven, credential, call, ticket: None, hands_out, nonce: None }
+        let (ticket, nonce, presenter, room) = (None, None, None, None);
+        Authorized { id, verdict, proven, credential, call, ticket, hands_out, nonce, presenter, room }
     }
 
     /// Has a call decided in a turn, where its chain is charged, and nobody hears of it before it is in the log.
@@ -238,7 +246,8 @@ impl Broker {
         };
         let ticket = ticket.map(|ticket| self.sign_ticket(ticket)).transpose()?;
         let (credential, call) = (Some(credential), Some(call));
-        Ok(Authorized { id, verdict, proven: true, credential, call, ticket, hands_out, nonce: None })
+        let (proven, nonce, presenter, room) = (true, None, None, None);
+        Ok(Authorized { id, verdict, proven, credential, call, ticket, hands_out, nonce, presenter, room })
     }
 
     fn sign_ticket(&self, recorded: Prepared<Ticket>) -> Result<SignedTicket, Error> {

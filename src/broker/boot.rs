@@ -81,7 +81,23 @@ impl Broker {
         let signed = Seen::new(token::SEEN);
         let dpop = Dpop::new(&ledger.seed(), ledger.now());
         let (quotas, address) = (super::Quotas::default(), address.into());
-        Ok(Self { ledger, cuts, keys, signed, dpop, feed, targets, upstreams, crls, statuses, origin, quotas, address })
+        let holdings = super::holding::Holdings::default();
+        Ok(Self {
+            ledger,
+            cuts,
+            keys,
+            signed,
+            dpop,
+            feed,
+            targets,
+            upstreams,
+            crls,
+            statuses,
+            origin,
+            quotas,
+            holdings,
+            address,
+        })
     }
 }
 

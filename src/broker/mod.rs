@@ -9,6 +9,7 @@ pub mod catalog;
 mod certificate;
 mod cut;
 mod dpop;
+mod holding;
 mod identity;
 mod join;
 mod keys;
@@ -37,6 +38,7 @@ pub use calls::{CallFilter, JoinedCall, Told, Wish};
 pub use catalog::{Applying, CatalogText};
 pub use cut::{CameOf, Revocation};
 pub use dpop::ShownProof;
+pub use holding::Room;
 pub use identity::{Issued, OwnIdentity};
 pub use lease::{Checked as CheckedBackend, Leased};
 pub use live::Live;
@@ -75,6 +77,7 @@ pub struct Broker {
     upstreams: upstream::Sealed,
     origin: Origin,
     quotas: Quotas,
+    holdings: holding::Holdings,
     cuts: Arc<Cuts>,
     /// Where callers reach it, as join tokens say.
     address: RwLock<String>,

@@ -10,13 +10,14 @@ use tonic::{Status, Streaming};
 
 use super::decisions::{decided, reason};
 use super::{Edge, access};
-use crate::broker::Asked;
-use crate::domain::decide::{Attempt, Reason, Verdict, judge};
+use crate::broker::{Asked, Room, Wanted};
+use crate::domain::decide::{Attempt, Presenter, Reason, Verdict, judge, presentable};
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Credential;
 use crate::domain::id::InvocationId;
 use crate::domain::scope::Call;
-use crate::domain::time::Span;
+use crate::domain::time::{Span, Timestamp};
+use crate::domain::view::View;
 use crate::measure::Stopwatch;
 use crate::wire::v1;
 use crate::wire::v1::decision_message::Said;
@@ -26,7 +27,7 @@ use crate::wire::v1::decision_request::Said as Asks;
 const RPC: &str = "/belay.v1.Decisions/Stream";
 /// How often what is held is looked at, though the log does not move: grants end by themselves.
 const LOOK: Duration = Duration::from_millis(200);
-/// Calls that one stream holds.
+/// Calls that one stream holds. What a caller holds in all of its streams is the broker's to say.
 const MOST_HELD: usize = 1024;
 /// Calls that are judged under one hold on the state.
 const STEP: usize = 64;
@@ -48,22 +49,39 @@ pub(super) struct Deciding {
     /// Since when it was not looked at as a whole, and for how long that may be.
     whole: Stopwatch,
     pause: Duration,
+    _room: Room,
 }
 
 /// A call that goes on.
 struct Held {
     invocation: InvocationId,
     credential: Credential,
+    /// The certificate that an enforcement point saw with it. Of who asks for itself the access table is asked.
+    presenter: Option<Presenter>,
     call: Call,
+    _room: Room,
+}
+
+impl Held {
+    /// What it would be told now, in the order in which a new call is: what it was shown with comes first.
+    fn judged(&self, view: &View<'_>, now: Timestamp, whole: bool) -> Verdict {
+        let shown = self.presenter.as_ref().map_or(Ok(()), |presenter| presentable(view, presenter, now));
+        let Err(error) = shown else {
+            let asked = (whole || view.frozen(&self.call).is_some()).then(|| Attempt::of(&self.call, true));
+            return judge(view, now, self.credential, asked);
+        };
+        let reasons = vec![Reason { code: error.reason, message: error.message }];
+        Verdict { allowed: false, reasons, ..judge(view, now, self.credential, None) }
+    }
 }
 
 impl Deciding {
     /// Answers what is asked, in order, until no more is asked and nothing is held.
-    pub(super) fn begin(edge: Edge, asked: Asked, requests: Streaming<v1::DecisionRequest>) -> Messages {
+    pub(super) fn begin(edge: Edge, asked: Asked, requests: Streaming<v1::DecisionRequest>, room: Room) -> Messages {
         let size = edge.0.ledger().size();
         let (requests, held, ended) = (Some(requests), BTreeMap::new(), VecDeque::new());
-        let deciding =
-            Self { edge, asked, requests, size, held, ended, seen: 0, whole: Stopwatch::start(), pause: LOOK };
+        let (whole, pause, _room) = (Stopwatch::start(), LOOK, room);
+        let deciding = Self { edge, asked, requests, size, held, ended, seen: 0, whole, pause, _room };
         Box::pin(stream::try_unfold(deciding, Self::next))
     }
 
@@ -135,10 +153,12 @@ impl Deciding {
             let message = format!("this stream holds {MOST_HELD} calls; report some, or open another");
             return Err(Error::new(Code::Exhausted, "too_many_held", message));
         }
-        let made = self.edge.decide(&self.asked, body).await?;
+        let mut made = self.edge.decide_for(&self.asked, body, |wanted| Wanted { hold: true, ..wanted }).await?;
         let allowed = made.verdict.allowed && made.proven;
-        if let (true, Some(credential), Some(call)) = (allowed, made.credential, made.call.clone()) {
-            self.held.insert(id, Held { invocation: made.id, credential, call });
+        let goes_on = (allowed, made.credential, made.call.clone(), made.room.take());
+        if let (true, Some(credential), Some(call), Some(_room)) = goes_on {
+            let (invocation, presenter) = (made.id, made.presenter.take());
+            self.held.insert(id, Held { invocation, credential, presenter, call, _room });
         }
         Ok(Said::Decided(decided(made)))
     }
@@ -183,10 +203,7 @@ impl Deciding {
         let spent = |code: &str| matches!(code, "limit_reached" | "limit_argument");
         ledger.view(|view| {
             let held = ids.iter().filter_map(|id| Some((*id, self.held.get(id)?)));
-            let judged = held.map(|(id, Held { credential, call, .. })| {
-                let asked = (whole || view.frozen(call).is_some()).then(|| Attempt::of(call, true));
-                (id, judge(&view, now, *credential, asked))
-            });
+            let judged = held.map(|(id, held)| (id, held.judged(&view, now, whole)));
             judged.filter(|(_, it)| !it.allowed && !it.reasons.iter().all(|one| spent(one.code))).collect()
         })
     }

@@ -29,7 +29,8 @@ impl Decisions for Edge {
 
     async fn stream(&self, request: Request<Streaming<v1::DecisionRequest>>) -> Result<Response<Messages>, Status> {
         let (asked, requests) = open(request)?;
-        Ok(Response::new(Deciding::begin(self.clone(), asked, requests)))
+        let room = self.0.open_stream(&asked.caller)?;
+        Ok(Response::new(Deciding::begin(self.clone(), asked, requests, room)))
     }
 
     async fn report(&self, request: Request<v1::ReportRequest>) -> Result<Response<v1::ReportResponse>, Status> {
@@ -55,15 +56,15 @@ impl Decisions for Edge {
 impl Edge {
     /// Decides what a message asks.
     pub(super) async fn decide(&self, asked: &Asked, body: &v1::AuthorizeRequest) -> Result<Authorized, Error> {
-        self.decide_for(asked, body, false).await
+        self.decide_for(asked, body, |wanted| wanted).await
     }
 
-    /// The same for whoever `puts_in` the upstream secret that goes with the call, if there is one.
+    /// The same for who wants more with it.
     pub(super) async fn decide_for(
         &self,
         asked: &Asked,
         body: &v1::AuthorizeRequest,
-        puts_in: bool,
+        more: impl for<'a> FnOnce(Wanted<'a>) -> Wanted<'a>,
     ) -> Result<Authorized, Error> {
         let what = what(body)?;
         let since = Stopwatch::start();
@@ -72,8 +73,8 @@ impl Edge {
         let shown = Presented { token: &body.token, presenter, proof };
         let (key, ticket, redeem) = (body.idempotency_key.as_str(), body.ticket, body.redeem.as_str());
         let schema = body.mcp.as_ref().map_or("", |message| &message.schema_digest);
-        let wanted = Wanted { key, ticket, redeem, schema, hands_out: puts_in, ..Wanted::only(what) };
-        let authorized = self.0.authorize(asked, shown, wanted).await?;
+        let wanted = Wanted { key, ticket, redeem, schema, ..Wanted::only(what) };
+        let authorized = self.0.authorize(asked, shown, more(wanted)).await?;
         metrics::decided(&authorized, since);
         Ok(authorized)
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Edge;
 use super::decisions::decided;
-use crate::broker::{Asked, Broker, Injected};
+use crate::broker::{Asked, Broker, Injected, Wanted};
 use crate::domain::error::{Code, Error};
 use crate::domain::id::GrantId;
 use crate::wire::v1;
@@ -49,7 +49,7 @@ impl Edge {
         puts_in: bool,
     ) -> Ruling {
         let made = match question {
-            Ok(question) => self.decide_for(asked, &question, puts_in).await,
+            Ok(question) => self.decide_for(asked, &question, |wanted| Wanted { hands_out: puts_in, ..wanted }).await,
             Err(error) => Err(error),
         };
         let made = match made {

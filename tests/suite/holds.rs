@@ -1,64 +1,13 @@
 //! Decisions over a stream: the same as single ones, and what goes on for long is ended when it may not any more.
 
-use std::path::Path;
-
-use belay::client::Identity;
 use belay::wire::v1;
 use belay::wire::v1::decision_message::Said;
 use belay::wire::v1::decision_request::Said as Asks;
 use belay::wire::v1::decisions_client::DecisionsClient;
 use tonic::Code;
-use tonic::transport::Channel;
 
-use crate::support::calls::Acting;
 use crate::support::line::{Line, read};
-use crate::support::process::Broker;
-
-const OURS: &str = "https://127.0.0.1";
-
-/// A broker, an agent, and an enforcement point that sees its certificate.
-struct Post {
-    broker: Broker,
-    ana: Acting,
-    ana_at: std::path::PathBuf,
-    gate: Channel,
-    certificate: Vec<u8>,
-}
-
-impl Post {
-    async fn new() -> Self {
-        let broker = Broker::start();
-        let ana_at = broker.enroll_agent("ana").await;
-        let ana = Acting::with(&broker, &ana_at).await;
-        let gate = broker.channel_as(&broker.pep("gate", &[OURS]).await).await.unwrap();
-        let certificate = der(&ana_at);
-        Self { broker, ana, ana_at, gate, certificate }
-    }
-
-    /// A grant of `db:read@**` with these limits, for so long, and its token.
-    async fn granted(&self, ttl_ms: i64, limits: &[&str]) -> (String, String, String) {
-        let task = self.ana.task().await;
-        let request = v1::RequestGrantRequest {
-            task: task.clone(),
-            scopes: vec!["db:read@**".to_owned()],
-            audience: OURS.to_owned(),
-            ttl_ms,
-            token: true,
-            limits: limits.iter().map(ToString::to_string).collect(),
-            ..Default::default()
-        };
-        let granted = self.ana.request(request).await.unwrap().into_inner();
-        (task, granted.grant.unwrap().id, granted.token.unwrap().token)
-    }
-
-    fn call(&self, token: &str, resource: &str) -> v1::AuthorizeRequest {
-        read(token, resource, &self.certificate)
-    }
-}
-
-fn der(directory: &Path) -> Vec<u8> {
-    Identity::load(directory).unwrap().certificate().to_vec()
-}
+use crate::support::post::{Post, der};
 
 #[tokio::test]
 async fn a_stream_decides_as_the_single_call_does() {

@@ -73,6 +73,8 @@ mod guard_mcp;
 mod guard_run;
 mod heavy;
 mod holds;
+mod holds_proof;
+mod holds_room;
 mod idempotency;
 mod identity;
 mod incidents;

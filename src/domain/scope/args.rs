@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::Value;
+use super::value::{Value, weight_of};
 use crate::domain::digest::Digest;
 use crate::domain::error::{Code, Error};
 
@@ -52,6 +52,11 @@ impl Args {
     /// SHA-256 of their one text; none if there are none. They may hold secrets, so this is what is kept of them.
     pub fn digest(&self) -> Option<Digest> {
         (!self.is_empty()).then(|| Digest::of(self.canonical().as_bytes()))
+    }
+
+    /// Bytes of memory that they take, about.
+    pub(super) fn weight(&self) -> usize {
+        weight_of(&self.0)
     }
 
     /// The one text of these arguments, for digests: JSON without white space, members sorted by their bytes,

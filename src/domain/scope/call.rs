@@ -54,6 +54,12 @@ impl Call {
         Ok(Self { tool, action, resource, args: Args::default(), destination: None })
     }
 
+    /// Bytes of memory that it takes, about. That of its arguments may be a hundred times as long as their text.
+    pub fn weight(&self) -> usize {
+        let going = self.destination.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.tool.len() + self.action.len() + self.resource.len() + going + self.args.weight()
+    }
+
     /// The call with these arguments.
     #[must_use]
     pub fn with_args(self, args: Args) -> Self {

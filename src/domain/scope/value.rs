@@ -37,6 +37,33 @@ impl Value {
     }
 }
 
+/// The members that one node of a map has room for, whether they are there or not.
+const NODE: usize = 11;
+
+/// Bytes of memory that the members of an object take, about.
+pub(super) fn weight_of(members: &BTreeMap<String, Value>) -> usize {
+    let slots = members.len().next_multiple_of(NODE) * size_of::<(String, Value)>();
+    slots + members.iter().map(|(name, value)| piece(name.len()) + value.heap()).sum::<usize>()
+}
+
+/// What is allocated for so many bytes.
+fn piece(bytes: usize) -> usize {
+    bytes.max(16) + 16
+}
+
+impl Value {
+    /// Bytes of memory that it takes beside its own place.
+    fn heap(&self) -> usize {
+        match self {
+            Self::Null | Self::Bool(_) => 0,
+            Self::Number(_) => piece(0),
+            Self::Text(text) => piece(text.len()),
+            Self::List(items) => piece(items.len() * size_of::<Self>()) + items.iter().map(Self::heap).sum::<usize>(),
+            Self::Object(members) => weight_of(members),
+        }
+    }
+}
+
 fn read(raw: &RawValue, room: usize) -> Result<Value, String> {
     let text = raw.get();
     let wrong = |error: serde_json::Error| error.to_string();

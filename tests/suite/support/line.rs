@@ -22,10 +22,14 @@ pub struct Line {
 
 impl Line {
     pub async fn open(channel: &Channel) -> Self {
+        Self::try_open(channel).await.unwrap()
+    }
+
+    pub async fn try_open(channel: &Channel) -> Result<Self, Status> {
         let (say, requests) = mpsc::channel(64);
         let mut decisions = DecisionsClient::new(channel.clone());
-        let hear = decisions.stream(ReceiverStream::new(requests)).await.unwrap().into_inner();
-        Self { say, hear }
+        let hear = decisions.stream(ReceiverStream::new(requests)).await?.into_inner();
+        Ok(Self { say, hear })
     }
 
     /// Says something, without waiting for what comes of it.
@@ -57,6 +61,23 @@ impl Line {
             Said::Decided(decided) => decided,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Why a call is not held.
+    pub async fn not_held(&mut self, id: u64, call: v1::AuthorizeRequest) -> v1::Refusal {
+        self.says(id, Asks::Authorize(Box::new(call)), true).await;
+        match self.hears(id).await {
+            Said::Refused(refused) => refused,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Says of a call that it is done: it is held no longer.
+    pub async fn done(&mut self, id: u64, invocation: &str) {
+        let [invocation, outcome] = [invocation, "done"].map(str::to_owned);
+        self.says(id, Asks::Report(v1::ReportRequest { invocation, outcome, detail: String::new() }), false).await;
+        let said = self.hears(id).await;
+        assert!(matches!(said, Said::Reported(_)), "{said:?}");
     }
 
     /// The codes with which a held call is ended.

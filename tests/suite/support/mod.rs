@@ -24,6 +24,7 @@ pub mod model;
 pub mod nginx;
 pub mod office;
 pub mod panel;
+pub mod post;
 pub mod postgres;
 pub mod process;
 pub mod production;
