@@ -174,14 +174,18 @@ pub const PAGES: &[Row] = &[
     to_peps(row("/access/v1/evaluations", Agents::No, Operators::No)),
 ];
 
+/// The row of a page.
+pub(super) fn page_of(path: &str) -> Option<&'static Row> {
+    PAGES.iter().find(|row| row.rpc == path)
+}
+
 /// Who asks a page, if it is for them; they count as asking until what is beside them is dropped.
 pub(super) fn page(
     broker: &Broker,
     path: &str,
     peer: Option<&PeerCertificate>,
 ) -> Result<(Asked, Option<UnderWay>), Error> {
-    let row = PAGES.iter().find(|row| row.rpc == path);
-    let row = row.ok_or_else(|| Error::denied("not_in_table", "there is no such page"));
+    let row = page_of(path).ok_or_else(|| Error::denied("not_in_table", "there is no such page"));
     let admitted = row.and_then(|row| admit(broker, row, peer).map(|caller| (row, caller)));
     let (row, caller) = admitted.inspect_err(|error| metrics::not_admitted(error.reason))?;
     let counted = quota::enter(broker, row, &caller)?;

@@ -9,8 +9,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
 use super::Edge;
+use super::metrics::Told;
 use super::ruling::{Answer, Ruling};
 use super::shown::{Headers, Shown, certificate};
+use super::status::code_of;
 use crate::broker::Asked;
 use crate::domain::error::{Code, Error};
 use crate::wire::v1;
@@ -55,7 +57,8 @@ fn answered(answer: Answer) -> Response {
             told.insert(name, value);
         }
     }
-    (answer.status, told, answer.body).into_response()
+    let came_to = answer.failed.map_or(tonic::Code::Ok, code_of);
+    (answer.status, Extension(Told(came_to)), told, answer.body).into_response()
 }
 
 fn question(headers: &Headers) -> Result<v1::AuthorizeRequest, Error> {

@@ -11,7 +11,8 @@ use axum::routing::{get, post};
 use tracing::Instrument as _;
 
 use super::fault::Place;
-use super::metrics::Scrape;
+use super::metrics::{self, Scrape};
+use super::status::code_of;
 use super::{Edge, access, authzen, forward, lists};
 use crate::attest::subject::Issuers;
 use crate::domain::error::Error;
@@ -52,14 +53,20 @@ fn decisions(edge: Arc<Edge>) -> axum::Router {
 }
 
 async fn admit(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {
-    match access::page(&edge.0, request.uri().path(), request.extensions().get()) {
+    let mut measured = metrics::Rpc::begin(access::page_of(request.uri().path()).map(|row| row.rpc));
+    let response = match access::page(&edge.0, request.uri().path(), request.extensions().get()) {
         Ok((asked, _counted)) => {
             let span = tracing::info_span!("page", request_id = asked.request_id, path = request.uri().path());
             request.extensions_mut().insert(asked);
             next.run(request).instrument(span).await
         }
-        Err(error) => refused(&error, request.uri().path() == forward::PATH),
-    }
+        Err(error) => {
+            metrics::refused(error.reason);
+            refused(&error, request.uri().path() == forward::PATH)
+        }
+    };
+    measured.shown(&response);
+    response
 }
 
 /// Why somebody may not ask here, or not so much. A proxy takes a 403 for what it is, whatever the reason.
@@ -67,7 +74,7 @@ fn refused(error: &Error, by_proxy: bool) -> Response {
     let told = serde_json::json!({ "error": { "code": error.reason, "message": error.message } });
     let later = error.retry_after.filter(|_| !by_proxy);
     let status = if later.is_some() { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::FORBIDDEN };
-    let mut response = (status, axum::Json(told)).into_response();
+    let mut response = (status, axum::Extension(metrics::Told(code_of(error.code))), axum::Json(told)).into_response();
     if let Some(pause) = later {
         let seconds = pause.as_millis().div_euclid(1000) + 1;
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use axum::response::Response;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
@@ -38,7 +39,27 @@ impl Rpc {
     pub(super) fn answered(&mut self, response: &Response) {
         self.code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
     }
+
+    /// The same of a page: what it [says](Told) that it came to, or what its status says. A decision is an answer, whatever
+    /// it is and however a proxy has to be told.
+    pub(super) fn shown(&mut self, response: &Response) {
+        let told = response.extensions().get::<Told>().map(|told| told.0);
+        self.code = told.unwrap_or_else(|| match response.status() {
+            status if status.is_success() => Code::Ok,
+            StatusCode::UNAUTHORIZED => Code::Unauthenticated,
+            StatusCode::FORBIDDEN => Code::PermissionDenied,
+            StatusCode::METHOD_NOT_ALLOWED => Code::Unimplemented,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => Code::ResourceExhausted,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            status if status.is_client_error() => Code::InvalidArgument,
+            _ => Code::Internal,
+        });
+    }
 }
+
+/// What the answer of a page came to, beside it, where its status does not say.
+#[derive(Clone, Copy)]
+pub(super) struct Told(pub Code);
 
 impl Drop for Rpc {
     fn drop(&mut self) {

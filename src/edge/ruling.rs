@@ -38,6 +38,8 @@ pub(super) struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// JSON.
     pub body: String,
+    /// What kept it from being decided; none if this is a decision.
+    pub failed: Option<Code>,
 }
 
 impl Edge {
@@ -105,7 +107,7 @@ impl Answer {
             Code::Unauthenticated => vec![challenge("invalid_request", message, "")],
             _ => Vec::new(),
         };
-        Self::new(reason, message, headers, &json!({ "error": told }))
+        Self { failed: Some(*code), ..Self::new(reason, message, headers, &json!({ "error": told })) }
     }
 
     fn denied(decided: &v1::AuthorizeResponse) -> Self {
@@ -138,7 +140,7 @@ impl Answer {
         let status = if asked { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
         headers.push(("content-type", "application/json".to_owned()));
         let (code, message) = (code.to_owned(), message.to_owned());
-        Self { status, code, message, headers, body: format!("{body}\n") }
+        Self { status, code, message, headers, body: format!("{body}\n"), failed: None }
     }
 }
 

@@ -7,16 +7,7 @@ use crate::domain::error::{Code, Error};
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let code = match error.code {
-            Code::Invalid => Rpc::InvalidArgument,
-            Code::Unauthenticated => Rpc::Unauthenticated,
-            Code::Denied => Rpc::PermissionDenied,
-            Code::NotFound => Rpc::NotFound,
-            Code::Conflict => Rpc::AlreadyExists,
-            Code::Exhausted => Rpc::ResourceExhausted,
-            Code::Unavailable => Rpc::Unavailable,
-            Code::Internal => Rpc::Internal,
-        };
+        let code = code_of(error.code);
         match code {
             Rpc::Internal => tracing::error!(reason = error.reason, "{error}"),
             // What is not well formed is quoted to whoever sent it, and to nobody else: it may be a secret out of place.
@@ -35,5 +26,19 @@ impl From<Error> for Status {
             details.set_retry_info(Some(std::time::Duration::from_millis(pause)));
         }
         Status::with_error_details(code, error.message, details)
+    }
+}
+
+/// The gRPC code of a kind of error.
+pub(super) fn code_of(code: Code) -> Rpc {
+    match code {
+        Code::Invalid => Rpc::InvalidArgument,
+        Code::Unauthenticated => Rpc::Unauthenticated,
+        Code::Denied => Rpc::PermissionDenied,
+        Code::NotFound => Rpc::NotFound,
+        Code::Conflict => Rpc::AlreadyExists,
+        Code::Exhausted => Rpc::ResourceExhausted,
+        Code::Unavailable => Rpc::Unavailable,
+        Code::Internal => Rpc::Internal,
     }
 }

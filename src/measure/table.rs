@@ -33,7 +33,7 @@ table! {
     LEASE_ATTEMPTS = "belay_lease_attempts_total" Kind::Counter, ["action", "outcome"], "What was tried with leases in their backends.";
     LEASE_SECONDS = "belay_lease_seconds" Kind::Histogram(SECONDS), ["action"], "Time from when something was called for until the backend had done it.";
 
-    RPCS = "belay_rpcs_total" Kind::Counter, ["rpc", "code"], "Requests answered, by gRPC code.";
+    RPCS = "belay_rpcs_total" Kind::Counter, ["rpc", "code"], "Requests answered, by gRPC code; of the pages that decide too, where a denial is OK.";
     RPC_SECONDS = "belay_rpc_seconds" Kind::Histogram(SECONDS), ["rpc"], "Time from a request's headers to the head of its answer.";
     RPCS_RUNNING = "belay_rpcs_running" Kind::Gauge, [], "Requests under way.";
     REFUSALS = "belay_refusals_total" Kind::Counter, ["reason"], "Requests that were refused or failed, by reason.";

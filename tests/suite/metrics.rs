@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
 
 use belay::measure::{Kind, METRICS, Metric};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::calls::Acting;
+use crate::support::front::Front;
+use crate::support::http::request;
 use crate::support::needs;
 use crate::support::process::Broker;
 
@@ -141,6 +143,61 @@ async fn what_happened_is_counted() {
     }
     let handshakes = value(&page, "belay_tls_handshakes_total", &[("listener", "grpc"), ("outcome", "ok")]);
     assert!(handshakes >= 4.0, "{handshakes}");
+}
+
+#[tokio::test]
+async fn a_page_that_decides_is_counted_like_a_call() {
+    let front = Front::usual().await;
+    let (bearer, certificate) = (front.bearer(), front.certificate());
+    let ask = async |uri: &str, more: &[(&str, &str)]| {
+        let usual = [
+            ("x-original-method", "GET"),
+            ("x-original-uri", uri),
+            ("x-original-host", "orders.example"),
+            ("authorization", bearer.as_str()),
+            ("x-client-cert", certificate.as_str()),
+        ];
+        let text = request("GET /v1/authorize", &[&usual[..], more].concat(), "");
+        front.page(Some(&front.pep), &text).await.status
+    };
+    // Allowed, denied, and not decided at all: the proxy is told by 200 and 403, which say two things of three.
+    assert_eq!(ask("/orders/7", &[]).await, 200);
+    assert_eq!(ask("/customers/7", &[]).await, 403);
+    assert_eq!(ask("/orders/7", &[("x-forwarded-host", "else.example")]).await, 403);
+    let nobody = request("GET /v1/authorize", &[], "");
+    assert_eq!(front.page(None, &nobody).await.status, 403);
+    let json = [("content-type", "application/json")];
+    let body = json!({
+        "subject": { "type": "agent", "id": "", "properties": { "token": front.token } },
+        "action": { "name": "read" },
+        "resource": { "type": "orders", "id": "orders/7" },
+    });
+    for (page, body, status) in [
+        ("evaluation", body.to_string(), 200),
+        ("evaluation", "{}".to_owned(), 400),
+        ("evaluations", "[]".to_owned(), 400),
+        ("elsewhere", "{}".to_owned(), 404),
+    ] {
+        let text = request(&format!("POST /access/v1/{page}"), &json, &body);
+        assert_eq!(front.page(Some(&front.pep), &text).await.status, status, "{page} {body}");
+    }
+    let (_, _, page) = front.broker.page("/metrics").await;
+    for (rpc, code, expected) in [
+        ("v1/authorize", "OK", 2.0),
+        ("v1/authorize", "INVALID_ARGUMENT", 1.0),
+        ("v1/authorize", "UNAUTHENTICATED", 1.0),
+        ("access/v1/evaluation", "OK", 1.0),
+        ("access/v1/evaluation", "INVALID_ARGUMENT", 1.0),
+        ("access/v1/evaluations", "INVALID_ARGUMENT", 1.0),
+    ] {
+        let counted = value(&page, "belay_rpcs_total", &[("rpc", rpc), ("code", code)]);
+        assert!((counted - expected).abs() < f64::EPSILON, "{rpc} {code} is {counted}: {page}");
+    }
+    for (rpc, expected) in [("v1/authorize", 4.0), ("access/v1/evaluation", 2.0), ("access/v1/evaluations", 1.0)] {
+        let counted = value(&page, "belay_rpc_seconds_count", &[("rpc", rpc)]);
+        assert!((counted - expected).abs() < f64::EPSILON, "{rpc} is {counted}: {page}");
+    }
+    assert!(!page.contains("elsewhere"), "a label is of the table, never of the request");
 }
 
 #[tokio::test]
