@@ -2,9 +2,10 @@
 //! decided in a turn. What cannot be recorded is refused.
 
 use super::presenter::{Presented, possession};
+use super::wanted::{Wanted, What, name_of};
 use super::{Asked, Broker, Room, idempotency};
-use crate::domain::catalog::{HttpRequest, McpMessage};
 use crate::domain::decide::{Attempt, Authorize, Caller, Judged, Presenter, RecordInvocation, Verdict, judge};
+use crate::domain::digest::Digest;
 use crate::domain::entropy::Entropy;
 use crate::domain::error::{Code, Error};
 use crate::domain::grant::Credential;
@@ -15,49 +16,6 @@ use crate::domain::scope::Call;
 use crate::domain::time::Timestamp;
 use crate::format::ticket;
 use crate::ledger::Request;
-
-/// What somebody wants to do. The catalog's routes say which call a request or a message makes.
-#[derive(Clone, Debug)]
-pub enum What<'a> {
-    /// A call, by its parts.
-    Call(Call),
-    /// An HTTP request.
-    Http(HttpRequest<'a>),
-    /// A message of an MCP client.
-    Mcp(McpMessage<'a>),
-}
-
-/// A call that somebody wants to make, and what goes with it.
-#[derive(Clone, Debug)]
-pub struct Wanted<'a> {
-    /// The call.
-    pub what: What<'a>,
-    /// The caller's own name for it, where the log has it before the answer: the same name and call are one call.
-    pub key: &'a str,
-    /// Whether a ticket is wanted with an allow.
-    pub ticket: bool,
-    /// The ticket of this very call; empty if none is spent.
-    pub redeem: &'a str,
-    /// Whether who asks puts the secret into the call that the broker may hold for it ([`Broker::upstream`]).
-    pub hands_out: bool,
-    /// `sha256:…` of the input schema that the tool shows now; empty if that is not known.
-    pub schema: &'a str,
-    /// Whether it goes on once it is allowed, and takes [`Room`] for as long.
-    pub hold: bool,
-}
-
-impl<'a> Wanted<'a> {
-    /// Only to be decided.
-    pub fn only(what: What<'a>) -> Self {
-        Self { what, key: "", ticket: false, redeem: "", hands_out: false, schema: "", hold: false }
-    }
-}
-
-impl From<Call> for Wanted<'_> {
-    fn from(call: Call) -> Self {
-        Self::only(What::Call(call))
-    }
-}
 
 /// A decided call.
 #[derive(Debug)]
@@ -93,6 +51,18 @@ pub struct SignedTicket {
     pub expires_at: Timestamp,
 }
 
+/// What was shown with something that is wanted, as far as it was looked at.
+pub(super) struct Door {
+    /// Whether the caller proved to hold the bound key.
+    proven: bool,
+    /// The credential, or why there is none.
+    presented: Result<Credential, Error>,
+    /// Whether a DPoP proof came with it.
+    is_bound: bool,
+    /// The certificate that an enforcement point saw with it.
+    presenter: Option<Presenter>,
+}
+
 impl std::fmt::Debug for SignedTicket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SignedTicket").field("expires_at", &self.expires_at).finish_non_exhaustive()
@@ -113,25 +83,38 @@ impl Broker {
         shown: impl Into<Presented<'a>>,
         wanted: impl Into<Wanted<'a>>,
     ) -> Result<Authorized, Error> {
-        let shown = shown.into();
-        let authorized = self.judged(asked, &shown, wanted.into()).await?;
-        let reason = authorized.verdict.reasons.first().map(|reason| reason.code);
-        Ok(Authorized { nonce: self.next_nonce(&shown, reason), presenter: shown.presenter, ..authorized })
+        let (shown, wanted) = (shown.into(), wanted.into());
+        let door = self.door(asked, &shown, std::slice::from_ref(&wanted))?;
+        self.decided_at(&door, asked, wanted).await
     }
 
-    async fn judged(&self, asked: &Asked, shown: &Presented<'_>, wanted: Wanted<'_>) -> Result<Authorized, Error> {
+    /// Looks at what was shown, once for all that is wanted by it.
+    pub(super) fn door(&self, asked: &Asked, shown: &Presented<'_>, wanted: &[Wanted<'_>]) -> Result<Door, Error> {
         // Whatever becomes of it, a key that is none is told.
-        idempotency::<Authorize>(wanted.key, &[])?;
-        let now = self.ledger.now();
+        wanted.iter().try_for_each(|one| idempotency::<Authorize>(one.key, &[]).map(drop))?;
+        let presented = self.presented(asked, shown, name_of(wanted), self.ledger.now());
+        let (proven, is_bound) = (possession(asked, shown).is_some(), shown.proof.is_some());
+        Ok(Door { proven, presented, is_bound, presenter: shown.presenter.clone() })
+    }
+
+    /// Decides a call under what was shown.
+    pub(super) async fn decided_at(&self, door: &Door, asked: &Asked, wanted: Wanted<'_>) -> Result<Authorized, Error> {
+        let authorized = self.judged(door, asked, wanted).await?;
+        let reason = authorized.verdict.reasons.first().map(|reason| reason.code);
+        let (nonce, presenter) = (self.next_nonce(door.is_bound, reason), door.presenter.clone());
+        Ok(Authorized { nonce, presenter, ..authorized })
+    }
+
+    async fn judged(&self, door: &Door, asked: &Asked, wanted: Wanted<'_>) -> Result<Authorized, Error> {
+        let (now, proven) = (self.ledger.now(), door.proven);
         let id = InvocationId::mint(now, &mut Entropy::from_seed(self.ledger.seed()));
-        let proven = possession(asked, shown).is_some();
         let call = self.ledger.view(|view| match &wanted.what {
             What::Call(call) => Ok(call.clone()),
             What::Http(request) => view.catalog().http(request),
             What::Mcp(message) => view.catalog().mcp(message),
+            What::Refused(reason) => Err(reason.clone()),
         });
-        let presented =
-            self.presented(asked, shown, now).and_then(|credential| Ok((credential, self.spends(wanted.redeem)?)));
+        let presented = door.presented.clone().and_then(|credential| Ok((credential, self.spends(wanted.redeem)?)));
         let (credential, redeems) = match presented {
             Ok(presented) => presented,
             Err(error) => {
@@ -256,8 +239,15 @@ impl Broker {
         Ok(SignedTicket { ticket: keys.ring.sign_ticket(recorded, ticket::signing_input)?, expires_at })
     }
 
-    /// The one credential that a call is made under, its signature, times and binding checked.
-    pub(super) fn presented(&self, asked: &Asked, shown: &Presented<'_>, now: Timestamp) -> Result<Credential, Error> {
+    /// The one credential that a call is made under, its signature, times and binding checked. The proof that came with
+    /// it is spent, for the request of this name if it has one.
+    pub(super) fn presented(
+        &self,
+        asked: &Asked,
+        shown: &Presented<'_>,
+        request: Option<Digest>,
+        now: Timestamp,
+    ) -> Result<Credential, Error> {
         let token = shown.token;
         match &asked.caller {
             // The handshake proved its key, and the access table that it may be presented.
@@ -271,7 +261,7 @@ impl Broker {
                 let why = "an identity is no credential; add a token, or call with a certificate under a grant";
                 Err(Error::denied("no_credential", why))
             }
-            _ => self.verify(asked, shown, now).map(Credential::Token),
+            _ => self.verify(asked, shown, request, now).map(Credential::Token),
         }
     }
 }

@@ -39,8 +39,6 @@ pub struct ShownProof<'a> {
     pub method: &'a str,
     /// The places that it went to: one, or the names of one.
     pub places: Vec<Target>,
-    /// The caller's own name for what it asks: under the same one the same proof is a retry. Empty: it has none.
-    pub retry: &'a str,
 }
 
 impl std::fmt::Debug for ShownProof<'_> {
@@ -113,8 +111,8 @@ impl Broker {
     }
 
     /// What an answer says for the next proof, if this was about a token that needs one.
-    pub(super) fn next_nonce(&self, shown: &Presented<'_>, reason: Option<&str>) -> Option<String> {
-        let is_about_one = shown.proof.is_some() || matches!(reason, Some("dpop_required" | "use_dpop_nonce"));
+    pub(super) fn next_nonce(&self, proof_came: bool, reason: Option<&str>) -> Option<String> {
+        let is_about_one = proof_came || matches!(reason, Some("dpop_required" | "use_dpop_nonce"));
         is_about_one.then(|| self.dpop_nonce())
     }
 
@@ -139,18 +137,19 @@ impl Broker {
         Ok(Some(proof))
     }
 
-    /// Takes the proof, once and for all; or once more for a retry of the same request by the same caller.
+    /// Takes the proof, once and for all; or once more for the `request` of the same name by the same caller.
     pub(super) fn spend(
         &self,
         asked: &Asked,
-        shown: &Presented<'_>,
         proof: &Proof,
         holder: &str,
+        request: Option<Digest>,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let retry = shown.proof.as_ref().map_or("", |came| came.retry);
-        let request = asked.caller.presenter().filter(|_| !retry.is_empty()).map(|caller| {
-            Digest::of(format!("{:?}\n{}\n{retry}\n{}", caller.kind, caller.name, proof.digest).as_bytes())
+        let request = request.and_then(|request| {
+            let caller = asked.caller.presenter()?;
+            let named = format!("{:?}\n{}\n{request}\n{}", caller.kind, caller.name, proof.digest);
+            Some(Digest::of(named.as_bytes()))
         });
         self.dpop.shown.spend(proof, holder, request, now, |now| self.dpop.is_new(proof, now))
     }

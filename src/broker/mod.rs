@@ -2,6 +2,7 @@
 
 mod approval;
 mod authorize;
+mod authorize_all;
 mod bodies;
 mod boot;
 mod calls;
@@ -15,7 +16,6 @@ mod join;
 mod keys;
 mod lease;
 mod live;
-mod offered;
 mod policy;
 mod presenter;
 mod published;
@@ -26,12 +26,13 @@ mod token;
 mod tools;
 mod trust;
 mod upstream;
+mod wanted;
 mod why;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use approval::{Mark, Shown, is_waiting};
-pub use authorize::{Authorized, SignedTicket, Wanted, What};
+pub use authorize::{Authorized, SignedTicket};
 pub use bodies::Readers;
 pub use boot::Foundation;
 pub use calls::{CallFilter, JoinedCall, Told, Wish};
@@ -48,8 +49,10 @@ pub use quota::{PartyQuotas, Quota, Quotas, UnderWay};
 pub use radius::Surveyed;
 pub use read::{EventFilter, Found};
 pub use token::{Checked, SignedToken};
+pub use tools::Listed;
 pub use trust::Ending;
 pub use upstream::Injected;
+pub use wanted::{Wanted, What};
 pub use why::Provenance;
 
 use crate::domain::decide::{Caller, Context, Decide};

@@ -82,7 +82,7 @@ impl Broker {
         let (shown, now) = (shown.into(), self.ledger.now());
         match self.read(asked, &shown, now) {
             Err(error) => {
-                let nonce = self.next_nonce(&shown, Some(error.reason));
+                let nonce = self.next_nonce(shown.proof.is_some(), Some(error.reason));
                 Checked { refusal: Some((error.reason, error.message)), claims: None, proven: false, nonce }
             }
             Ok(claims) => {
@@ -92,7 +92,7 @@ impl Broker {
                     refusal: refusal.map(|reason| (reason.code, reason.message)),
                     claims: Some(claims),
                     proven: possession(asked, &shown).is_some(),
-                    nonce: self.next_nonce(&shown, None),
+                    nonce: self.next_nonce(shown.proof.is_some(), None),
                 }
             }
         }
@@ -104,13 +104,20 @@ impl Broker {
         let proof = self.in_hands(asked, shown, &Bounds::of(&claims), now)?;
         self.is_presentable(shown, now)?;
         if let Some(proof) = proof {
-            self.spend(asked, shown, &proof, &claims.client_id, now)?;
+            self.spend(asked, &proof, &claims.client_id, None, now)?;
         }
         Ok(claims)
     }
 
     /// The token's id, if it is ours, in time and in its holder's hands. Its signature is checked once.
-    pub(super) fn verify(&self, asked: &Asked, shown: &Presented<'_>, now: Timestamp) -> Result<TokenId, Error> {
+    /// The proof that came with it is spent, for the `request` of this name if it has one.
+    pub(super) fn verify(
+        &self,
+        asked: &Asked,
+        shown: &Presented<'_>,
+        request: Option<Digest>,
+        now: Timestamp,
+    ) -> Result<TokenId, Error> {
         let text = Digest::of(shown.token.as_bytes());
         let keys = self.keys.current();
         let known = self.signed.find(&text).filter(|known| keys.verifier.knows(&known.kid));
@@ -126,7 +133,7 @@ impl Broker {
         let proof = self.in_hands(asked, shown, &signed.bounds, now)?;
         self.is_presentable(shown, now)?;
         if let Some(proof) = proof {
-            self.spend(asked, shown, &proof, &signed.holder, now)?;
+            self.spend(asked, &proof, &signed.holder, request, now)?;
         }
         Ok(signed.bounds.id)
     }

@@ -6,7 +6,7 @@ use super::deciding::{Deciding, Messages};
 use super::dpop::AUTHORIZE;
 use super::tokens::possession;
 use super::{Edge, metrics, open, weights};
-use crate::broker::{Asked, Authorized, Presented, Wanted, What};
+use crate::broker::{Asked, Authorized, Listed, Presented, Wanted, What};
 use crate::domain::catalog::{Body, HttpRequest, McpMessage};
 use crate::domain::decide::{Reason, ReportOutcome};
 use crate::domain::error::Error;
@@ -45,10 +45,13 @@ impl Decisions for Edge {
         let (asked, body) = open(request)?;
         let presenter = self.asserted(&asked, &body.presenter)?;
         let shown = Presented { token: &body.token, presenter, proof: None };
-        let tools = body.tools.iter().map(|tool| (tool.name.as_str(), tool.schema_digest.as_str()));
-        let tools = tools.collect::<Vec<_>>();
-        let within = self.0.tools_within(&asked, &shown, &body.server, &tools)?;
-        let names = tools.iter().zip(within).filter(|(_, within)| *within).map(|((name, _), _)| (*name).to_owned());
+        let tools: Vec<_> = body
+            .tools
+            .iter()
+            .map(|tool| Listed { server: &body.server, name: &tool.name, schema: &tool.schema_digest })
+            .collect();
+        let within = self.0.tools_within(&asked, &shown, &tools)?;
+        let names = tools.iter().zip(within).filter(|(_, within)| *within).map(|(tool, _)| tool.name.to_owned());
         Ok(Response::new(v1::ListToolsResponse { names: names.collect() }))
     }
 }
@@ -67,16 +70,57 @@ impl Edge {
         more: impl for<'a> FnOnce(Wanted<'a>) -> Wanted<'a>,
     ) -> Result<Authorized, Error> {
         let what = what(body)?;
+        self.decide_what(asked, body, what, more).await
+    }
+
+    /// The same for a question that cannot be allowed, whatever its credential is: it is denied and recorded for this
+    /// reason, unless the credential is at fault first.
+    pub(super) async fn refuse(
+        &self,
+        asked: &Asked,
+        body: &v1::AuthorizeRequest,
+        reason: Reason,
+    ) -> Result<Authorized, Error> {
+        self.decide_what(asked, body, What::Refused(reason), |wanted| wanted).await
+    }
+
+    async fn decide_what(
+        &self,
+        asked: &Asked,
+        body: &v1::AuthorizeRequest,
+        what: What<'_>,
+        more: impl for<'a> FnOnce(Wanted<'a>) -> Wanted<'a>,
+    ) -> Result<Authorized, Error> {
         let since = Stopwatch::start();
-        let presenter = self.asserted(asked, &body.presenter)?;
-        let proof = self.proof(asked, body.dpop.as_ref(), &body.idempotency_key, AUTHORIZE)?;
-        let shown = Presented { token: &body.token, presenter, proof };
+        let shown = self.shown(asked, body)?;
         let (key, ticket, redeem) = (body.idempotency_key.as_str(), body.ticket, body.redeem.as_str());
         let schema = body.mcp.as_ref().map_or("", |message| &message.schema_digest);
         let wanted = Wanted { key, ticket, redeem, schema, ..Wanted::only(what) };
         let authorized = self.0.authorize(asked, shown, more(wanted)).await?;
         metrics::decided(&authorized, since);
         Ok(authorized)
+    }
+
+    /// Decides a message for each server that it goes to, as one: unless all are allowed, none counts as made.
+    pub(super) async fn decide_all(
+        &self,
+        asked: &Asked,
+        body: &v1::AuthorizeRequest,
+        messages: &[McpMessage<'_>],
+    ) -> Result<Vec<Authorized>, Error> {
+        let since = Stopwatch::start();
+        let shown = self.shown(asked, body)?;
+        let redeem = body.redeem.as_str();
+        let wanted = messages.iter().map(|message| Wanted { redeem, ..Wanted::only(What::Mcp(*message)) });
+        let decided = self.0.authorize_all(asked, shown, wanted.collect()).await?;
+        decided.iter().for_each(|authorized| metrics::decided(authorized, since));
+        Ok(decided)
+    }
+
+    fn shown<'a>(&self, asked: &Asked, body: &'a v1::AuthorizeRequest) -> Result<Presented<'a>, Error> {
+        let presenter = self.asserted(asked, &body.presenter)?;
+        let proof = self.proof(asked, body.dpop.as_ref(), AUTHORIZE)?;
+        Ok(Presented { token: &body.token, presenter, proof })
     }
 
     /// Records what became of a call.

@@ -24,7 +24,6 @@ impl Edge {
         &self,
         asked: &Asked,
         said: Option<&'a v1::DpopProof>,
-        retry: &'a str,
         rpc: &str,
     ) -> Result<Option<ShownProof<'a>>, Error> {
         let Some(v1::DpopProof { proof, method, url }) = said else { return Ok(None) };
@@ -40,14 +39,14 @@ impl Edge {
             }
             Caller::Pep(_) => {
                 let place = place.ok_or_else(|| wrong("its url is not https://HOST/PATH"))?;
-                Ok(Some(ShownProof { proof, method, places: vec![place], retry }))
+                Ok(Some(ShownProof { proof, method, places: vec![place] }))
             }
             Caller::Agent(_) => {
                 let places = self.0.own_places(rpc);
                 let is_ours = (method.is_empty() || method == POST)
                     && (url.is_empty() || place.is_some_and(|place| places.contains(&place)));
                 match is_ours {
-                    true => Ok(Some(ShownProof { proof, method: POST, places, retry })),
+                    true => Ok(Some(ShownProof { proof, method: POST, places })),
                     false => {
                         Err(wrong("only an enforcement point says with which request a proof came; yours is this one"))
                     }
@@ -64,7 +63,7 @@ impl Edge {
     /// the same request.
     pub(super) fn bound_to(&self, asked: &Asked, body: &mut v1::IssueTokenRequest) -> Result<Option<Digest>, Error> {
         let said = body.dpop.take();
-        let Some(shown) = self.proof(asked, said.as_ref(), "", ISSUE)? else { return Ok(None) };
+        let Some(shown) = self.proof(asked, said.as_ref(), ISSUE)? else { return Ok(None) };
         let key = self.0.proven_key(&shown).map_err(|error| error.on("dpop"))?;
         body.dpop = Some(v1::DpopProof { proof: key.to_string(), ..Default::default() });
         Ok(Some(key))

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Edge;
 use super::decisions::decided;
 use crate::broker::{Asked, Broker, Injected, Wanted};
+use crate::domain::catalog::McpMessage;
 use crate::domain::error::{Code, Error};
 use crate::domain::id::GrantId;
 use crate::wire::v1;
@@ -64,13 +65,25 @@ impl Edge {
         }
     }
 
-    /// The same, as the answer over gRPC.
-    pub(super) async fn ask(
+    /// Decides a message that goes to each of these servers: to all of them, or to none.
+    pub(super) async fn ruling_of_all(
         &self,
         asked: &Asked,
-        question: v1::AuthorizeRequest,
-    ) -> Result<v1::AuthorizeResponse, Error> {
-        self.decide(asked, &question).await.map(decided)
+        question: &v1::AuthorizeRequest,
+        messages: &[McpMessage<'_>],
+    ) -> Ruling {
+        let made = match self.decide_all(asked, question, messages).await {
+            Ok(made) => made,
+            Err(error) => return Ruling::Answer(Answer::refused(&error)),
+        };
+        let mut last = Ruling::Answer(Answer::refused(&Error::missing("service_names")));
+        for made in made {
+            last = Ruling::of(&self.0, &decided(made), None);
+            if let Ruling::Answer(_) = last {
+                return last;
+            }
+        }
+        last
     }
 }
 

@@ -43,7 +43,7 @@ impl Tokens for Edge {
     ) -> Result<Response<v1::VerifyTokenResponse>, Status> {
         let (asked, body) = open(request)?;
         let presenter = self.asserted(&asked, &body.presenter)?;
-        let proof = self.proof(&asked, body.dpop.as_ref(), "", VERIFY)?;
+        let proof = self.proof(&asked, body.dpop.as_ref(), VERIFY)?;
         let checked = self.0.check(&asked, Presented { token: &body.token, presenter, proof });
         let active = checked.refusal.is_none();
         let (reason, message) = checked.refusal.unwrap_or_default();

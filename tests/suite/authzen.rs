@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::front::Front;
 use crate::support::http::{Reply, request};
+use crate::support::within;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -70,10 +71,9 @@ async fn a_question_is_decided_by_the_grant_and_by_nothing_that_its_asker_claims
     stolen["subject"]["properties"]["certificate"] = json!("");
     assert_eq!(evaluated(&front, "evaluation", &stolen).await["decision"], false);
     stolen["subject"] = json!({ "type": "agent", "id": "ana" });
-    assert_eq!(evaluated(&front, "evaluation", &stolen).await["decision"], false);
-    stolen["subject"] = json!({ "type": "user", "id": "ana" });
-    let unknown = evaluated(&front, "evaluation", &stolen).await;
-    assert_eq!(unknown["context"]["reasons"][0]["code"], "subject_unknown", "{unknown}");
+    let unshown = evaluated(&front, "evaluation", &stolen).await;
+    assert_eq!(unshown["context"]["reasons"][0]["code"], "no_credential", "{unshown}");
+    assert_eq!(unshown["decision"], false);
 }
 
 #[tokio::test]
@@ -159,4 +159,43 @@ async fn a_question_that_is_none_is_refused_and_never_answered() {
     let issuer = told["policy_decision_point"].as_str().unwrap().to_owned();
     assert_eq!(told["access_evaluation_endpoint"], format!("{issuer}/access/v1/evaluation"));
     assert_eq!(told["access_evaluations_endpoint"], format!("{issuer}/access/v1/evaluations"));
+}
+
+#[tokio::test]
+async fn a_question_about_another_than_the_tokens_holder_is_denied_and_recorded() {
+    let front = Front::usual().await;
+    let about = |subject: Value| {
+        let mut asked = question(&front, "read", &json!({}));
+        asked["subject"] = subject;
+        asked
+    };
+    let user = json!({ "type": "user", "id": "ana", "properties": subject(&front, "")["properties"] });
+    let mut stolen = subject(&front, "bob");
+    stolen["properties"]["certificate"] = json!("");
+    let mut expected = Vec::new();
+    for (page, subject, code) in [
+        ("evaluation", subject(&front, "bob"), "subject_mismatch"),
+        ("evaluation", user, "subject_unknown"),
+        // Whoever does not hold the token hears nothing of whose it is.
+        ("evaluation", stolen, "possession"),
+        ("evaluations", subject(&front, "bob"), "subject_mismatch"),
+    ] {
+        let mut body = about(subject);
+        if page == "evaluations" {
+            body["evaluations"] = json!([{}]);
+        }
+        let answer = evaluated(&front, page, &body).await;
+        let answer = if page == "evaluations" { answer["evaluations"][0].clone() } else { answer };
+        assert_eq!((&answer["decision"], &answer["context"]["reasons"][0]["code"]), (&json!(false), &json!(code)));
+        let holder = if code == "possession" { Value::Null } else { json!("ana") };
+        expected.push((answer["context"]["id"].clone(), holder, json!(code)));
+    }
+    within("refusals are recorded", async || {
+        let told = front.broker.run(&["audit", "calls"]).ok();
+        let calls = told["calls"].as_array().unwrap().iter();
+        let seen: Vec<_> =
+            calls.map(|call| (call["id"].clone(), call["agent"].clone(), call["reasons"][0].clone())).collect();
+        if seen == expected { Ok(()) } else { Err(format!("{told} is not {expected:?}")) }
+    })
+    .await;
 }

@@ -220,6 +220,80 @@ async fn a_proof_that_is_shown_at_once_by_many_passes_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retry_with_its_proof_is_the_same_request_and_nothing_else_under_its_name() {
+    let scene = Scene::new().await;
+    let mut decisions = v1::decisions_client::DecisionsClient::new(scene.gateway.clone());
+    let mut says = async |request: AuthorizeRequest| {
+        decisions.authorize(request).await.unwrap().into_inner().reasons.remove(0).code
+    };
+    let text = |text: &str| text.to_owned();
+    let base = AuthorizeRequest { idempotency_key: text("k"), ..scene.request(None) };
+    let call = AuthorizeRequest {
+        tool: text("db"),
+        action: text("read"),
+        resource: text("orders"),
+        args: text(r#"{"limit":1}"#),
+        destination: text("https://db.example"),
+        ..base.clone()
+    };
+    let http = v1::HttpRequest {
+        method: text("POST"),
+        host: text("orders.example"),
+        path: text("/v1/orders"),
+        body: b"{}".to_vec(),
+        ..Default::default()
+    };
+    let mcp = v1::McpRequest {
+        server: text("db"),
+        method: text("tools/call"),
+        params: text(r#"{"name":"read"}"#),
+        ..Default::default()
+    };
+    let by_http = AuthorizeRequest { http: Some(http.clone()), ..base.clone() };
+    let by_mcp = AuthorizeRequest { mcp: Some(mcp.clone()), ..base.clone() };
+    let schema = format!("sha256:{}", "0".repeat(64));
+    let others_of_call = vec![
+        AuthorizeRequest { action: text("drop"), ..call.clone() },
+        AuthorizeRequest { resource: text("customers"), ..call.clone() },
+        AuthorizeRequest { args: text(r#"{"limit":2}"#), ..call.clone() },
+        AuthorizeRequest { args: String::new(), ..call.clone() },
+        AuthorizeRequest { destination: text("https://evil.example"), ..call.clone() },
+        AuthorizeRequest { ticket: true, ..call.clone() },
+        AuthorizeRequest { redeem: text("x"), ..call.clone() },
+        by_http.clone(),
+        by_mcp.clone(),
+    ];
+    let http = |http: v1::HttpRequest| AuthorizeRequest { http: Some(http), ..base.clone() };
+    let one = by_http.http.clone().unwrap();
+    let others_of_http = vec![
+        http(v1::HttpRequest { method: text("PUT"), ..one.clone() }),
+        http(v1::HttpRequest { scheme: text("http"), ..one.clone() }),
+        http(v1::HttpRequest { host: text("else.example"), ..one.clone() }),
+        http(v1::HttpRequest { path: text("/v1/orders?all=true"), ..one.clone() }),
+        http(v1::HttpRequest { body: br#"{"all":true}"#.to_vec(), ..one.clone() }),
+        http(v1::HttpRequest { body: Vec::new(), body_state: text("withheld"), ..one }),
+    ];
+    let mcp = |mcp: v1::McpRequest| AuthorizeRequest { mcp: Some(mcp), ..base.clone() };
+    let one = by_mcp.mcp.clone().unwrap();
+    let others_of_mcp = vec![
+        mcp(v1::McpRequest { server: text("files"), ..one.clone() }),
+        mcp(v1::McpRequest { method: text("resources/list"), ..one.clone() }),
+        mcp(v1::McpRequest { params: text(r#"{"name":"drop"}"#), ..one.clone() }),
+        mcp(v1::McpRequest { schema_digest: schema, ..one }),
+    ];
+    for (first, others) in [(call, others_of_call), (by_http, others_of_http), (by_mcp, others_of_mcp)] {
+        let dpop = came(scene.proof());
+        let with = |request: &AuthorizeRequest| AuthorizeRequest { dpop: dpop.clone(), ..request.clone() };
+        let answer = says(with(&first)).await;
+        assert!(!answer.starts_with("dpop_"), "{answer}: {first:?}");
+        for other in &others {
+            assert_eq!(says(with(other)).await, "dpop_replayed", "{other:?}");
+        }
+        assert_eq!(says(with(&first)).await, answer, "the same again is a retry");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_began_again_takes_no_proof_that_it_may_have_seen() {
     let mut scene = Scene::new().await;
     let fresh = |scene: &Scene| scene.key.prove("GET", PLACE, Some(&scene.token), None).unwrap();

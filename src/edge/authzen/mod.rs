@@ -14,10 +14,11 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::Edge;
+use super::decisions::decided;
 use crate::broker::Asked;
 use crate::domain::error::{Code, Error};
 use crate::wire::v1;
-use question::{Body, Semantic};
+use question::{Body, Question, Semantic};
 
 /// Bytes of a request, at most.
 pub(super) const LARGEST: usize = 1 << 20;
@@ -82,21 +83,30 @@ pub(super) async fn evaluations(
 impl Edge {
     /// One that is missing a part, or has a malformed one, is none; what cannot be true is false.
     async fn one(&self, asked: &Asked, body: &Body<'_>) -> Result<Value, Error> {
-        let decided = match body.call(body, &self.0.origin().trust_domain) {
+        let decided = match body.question(body, &self.0.origin().trust_domain) {
             Err(error) if error.code == Code::Invalid => return Err(error),
             Err(error) => Err(error),
-            Ok(call) => self.ask(asked, call).await,
+            Ok(question) => self.ask(asked, question).await,
         };
         Ok(decided.map_or_else(|error| undecided(&error), answer))
     }
 
     /// One of several, which does not make the others fail.
     async fn among(&self, asked: &Asked, item: &str, defaults: &Body<'_>) -> Value {
-        let call = Body::read(item.as_bytes()).and_then(|item| item.call(defaults, &self.0.origin().trust_domain));
-        match call {
-            Ok(call) => self.ask(asked, call).await.map_or_else(|error| undecided(&error), answer),
+        let read = Body::read(item.as_bytes()).and_then(|item| item.question(defaults, &self.0.origin().trust_domain));
+        match read {
+            Ok(question) => self.ask(asked, question).await.map_or_else(|error| undecided(&error), answer),
             Err(error) => undecided(&error),
         }
+    }
+
+    async fn ask(&self, asked: &Asked, question: Question) -> Result<v1::AuthorizeResponse, Error> {
+        let Question { call, against } = question;
+        let made = match against {
+            Some(reason) => self.refuse(asked, &call, reason).await,
+            None => self.decide(asked, &call).await,
+        };
+        made.map(decided)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::domain::agent::Kind;
+use crate::domain::decide::Reason;
 use crate::domain::error::{Code, Error};
 use crate::domain::name::{Name, TrustDomain};
 use crate::edge::shown::certificate;
@@ -104,6 +105,15 @@ pub(super) enum Semantic {
     UntilPermit,
 }
 
+/// A question as the others ask it.
+pub(super) struct Question {
+    /// The call, and what was shown for it.
+    pub call: v1::AuthorizeRequest,
+    /// Why it is denied whatever the call is: the subject is of a kind that is not known here, or another than the
+    /// token's.
+    pub against: Option<Reason>,
+}
+
 impl<'a> Body<'a> {
     /// Reads a text.
     ///
@@ -138,9 +148,8 @@ impl<'a> Body<'a> {
     /// The call that it asks about, with the parts of `defaults` that it has not itself.
     ///
     /// # Errors
-    /// A part is missing; the subject is of a kind that is not known here, or another than the token's; the arguments
-    /// or the certificate are none.
-    pub fn call(&self, defaults: &Body<'_>, domain: &TrustDomain) -> Result<v1::AuthorizeRequest, Error> {
+    /// A part is missing, the arguments or the certificate are none.
+    pub fn question(&self, defaults: &Body<'_>, domain: &TrustDomain) -> Result<Question, Error> {
         let subject = self.subject.as_ref().or(defaults.subject.as_ref()).ok_or_else(|| Error::missing("subject"))?;
         let action = self.action.as_ref().or(defaults.action.as_ref()).ok_or_else(|| Error::missing("action"))?;
         let resource = self.resource.as_ref().or(defaults.resource.as_ref());
@@ -151,9 +160,9 @@ impl<'a> Body<'a> {
             return Err(Error::malformed("context.args", "…", "give an object of argument names and values"));
         }
         let Credential { token, certificate: pem, dpop } = subject.properties.clone();
-        subject.is_its_holder(&token, domain)?;
+        let against = subject.is_its_holder(&token, domain).err();
         let dpop = dpop.map(|Proof { proof, method, url }| v1::DpopProof { proof, method, url });
-        Ok(v1::AuthorizeRequest {
+        let call = v1::AuthorizeRequest {
             presenter: certificate(&pem)?,
             token,
             dpop,
@@ -163,7 +172,8 @@ impl<'a> Body<'a> {
             args: args.to_owned(),
             destination: context.map_or_else(String::new, |context| context.destination.clone()),
             ..Default::default()
-        })
+        };
+        Ok(Question { call, against: against.map(|Error { reason: code, message, .. }| Reason { code, message }) })
     }
 }
 

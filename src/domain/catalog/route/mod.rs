@@ -6,7 +6,6 @@
 mod draft;
 mod http;
 mod mcp;
-mod offer;
 mod parts;
 mod place;
 mod request;
