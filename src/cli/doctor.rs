@@ -71,13 +71,25 @@ async fn settings_of(kind: Kind, dir: &Path) -> Result<String> {
     let agent = Agent::from(kind);
     let file = settings::file(agent, dir);
     let found = settings::installed(agent, dir).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    let command = found.with_context(|| {
+    let settings::Found { belay, command } = found.with_context(|| {
         format!(
-            "{} has no hook for every tool: calls would be made unasked; run `belay guard init {}`",
+            "{} has no hook for every tool as `belay guard init {}` puts it there, or hooks are switched off: calls \
+             would be made unasked",
             file.display(),
             word(kind)
         )
     })?;
+    // What is named there is run below: nothing but this very program is.
+    let ours = std::env::current_exe().and_then(std::fs::canonicalize)?;
+    let theirs = std::fs::canonicalize(&belay).ok();
+    ensure!(
+        theirs.as_ref() == Some(&ours),
+        "the hook in {} runs `{}`, which is not this program, {}; run `belay guard init {}` again",
+        file.display(),
+        belay.display(),
+        ours.display(),
+        word(kind)
+    );
     let heard = hook(&command, r#"{"tool_name":""}"#).await?;
     ensure!(heard.code == 2, "the hook in {} blocks nothing: it ended with {}", file.display(), heard.code);
     ensure!(
@@ -127,7 +139,8 @@ async fn in_place(findings: &mut Findings, stage: &Stage, kind: Kind, grant: &st
     let place = dir.display().to_string();
     std::fs::create_dir_all(&dir)?;
     stage.run(Some("doctor"), &["guard", "init", word(kind), "--dir", &place, "--grant", grant], "").await?.done()?;
-    let command = settings::installed(Agent::from(kind), &dir).ok().flatten().context("no hook was put in place")?;
+    let found = settings::installed(Agent::from(kind), &dir).ok().flatten().context("no hook was put in place")?;
+    let command = found.command;
     let (good, bad) = match kind {
         Kind::Claude => (
             json!({ "tool_name": "Read", "tool_input": { "file_path": "/srv/README.md" } }),

@@ -26,6 +26,8 @@ const SOON: Duration = Duration::from_millis(200);
 const LATE: Duration = Duration::from_secs(5);
 /// How often a file is looked at for a newer token.
 const LOOK: Duration = Duration::from_secs(1);
+/// For how long a token that the broker takes no more may be missing its successor.
+const MISSING: Duration = Duration::from_secs(10);
 /// More than any token is.
 const LONGEST: u64 = 64 * 1024;
 
@@ -75,6 +77,8 @@ pub struct Authority {
     now: watch::Sender<Arc<Access>>,
     wishes: (mpsc::Sender<()>, tokio::sync::Mutex<mpsc::Receiver<()>>),
     certificate: std::sync::Mutex<Vec<u8>>,
+    /// The grant as it was when the first token was issued under it.
+    first: Option<Grant>,
 }
 
 /// For how long a token is good, and its grant, from now.
@@ -94,7 +98,7 @@ impl Authority {
         let access = Access { channel, token: String::new(), channels: 0, tokens: 0 };
         let (wish, wishes) = mpsc::channel(1);
         let (now, _) = watch::channel(Arc::new(access));
-        let authority = Self {
+        let mut authority = Self {
             addr: addr.to_owned(),
             identity: identity.to_owned(),
             source,
@@ -103,8 +107,9 @@ impl Authority {
             now,
             wishes: (wish, tokio::sync::Mutex::new(wishes)),
             certificate: std::sync::Mutex::new(certificate),
+            first: None,
         };
-        authority.get().await?;
+        authority.first = authority.get().await?;
         Ok(authority)
     }
 
@@ -129,21 +134,39 @@ impl Authority {
     /// Renews until the authority is over, and says why it is.
     pub async fn keep(&self) -> Ended {
         let mut wishes = self.wishes.1.lock().await;
-        let mut life = self.life(None).await;
+        let mut life = self.life(self.first.as_ref());
         let end = tokio::time::sleep(life.grant);
         tokio::pin!(end);
         let mut pause = self.due(&life);
+        let mut spent = false;
         loop {
             tokio::select! {
                 biased;
-                () = &mut end => return over("grant_expired", "the grant is over"),
+                () = &mut end => return over(self.word(), "what calls are made under is over"),
                 () = tokio::time::sleep(pause) => {}
-                _ = wishes.recv() => {}
+                _ = wishes.recv() => {
+                    // Where nothing can be asked for, another token comes soon or not at all. Cuts of one that has
+                    // ended are not heard of.
+                    if !spent && !matches!(self.source, Source::Grant(_)) {
+                        end.set(tokio::time::sleep(MISSING));
+                    }
+                    spent = true;
+                }
             }
-            match self.get().await {
+            let before = self.access().token.clone();
+            let got = tokio::select! {
+                biased;
+                () = &mut end => return over(self.word(), "what calls are made under is over"),
+                got = self.get() => got,
+            };
+            match got {
                 Ok(grant) => {
-                    life = self.life(grant.as_ref()).await;
-                    end.set(tokio::time::sleep(life.grant));
+                    // The same token ends when it ends, however often it is read.
+                    if grant.is_some() || self.access().token != before {
+                        life = self.life(grant.as_ref());
+                        end.set(tokio::time::sleep(life.grant));
+                        spent = false;
+                    }
                     pause = self.due(&life);
                 }
                 Err(refusal) if of(&refusal) == Meaning::Over => return over(&refusal.reason, &refusal.message),
@@ -152,6 +175,14 @@ impl Authority {
                     pause = (pause * 2).clamp(SOON, LATE);
                 }
             }
+        }
+    }
+
+    /// What it is that is over when its time is.
+    fn word(&self) -> &'static str {
+        match self.source {
+            Source::Grant(_) => "grant_expired",
+            Source::Token(_) | Source::File(_) => "token_expired",
         }
     }
 
@@ -216,20 +247,12 @@ impl Authority {
     }
 
     /// By the broker's own clock: when it signed the token, and when token and grant end.
-    async fn life(&self, grant: Option<&Grant>) -> Life {
+    fn life(&self, grant: Option<&Grant>) -> Life {
         let token = self.access().token.clone();
         let claims = jwt::parse(&token).map(|read| read.inspect()["claims"].clone()).unwrap_or_default();
         let [signed, ends] = ["iat", "exp"].map(|name| claims[name].as_u64().unwrap_or(0));
         let token = Duration::from_secs(ends.saturating_sub(signed));
-        let shown = match (&self.source, grant) {
-            (Source::Grant(id), None) => {
-                let mut grants = GrantsClient::new(self.access().channel.clone());
-                let shown = grants.show(ShowGrantRequest { id: id.clone(), tree: false }).await;
-                shown.ok().and_then(|shown| shown.into_inner().grant)
-            }
-            (_, grant) => grant.cloned(),
-        };
-        let until = shown.and_then(|grant| grant.expires_at.parse::<Timestamp>().ok());
+        let until = grant.and_then(|grant| grant.expires_at.parse::<Timestamp>().ok());
         let since = i64::try_from(signed.saturating_mul(1000)).map(Timestamp::from_millis).ok();
         let left = until.zip(since).map(|(until, since)| until.since(since).as_millis());
         let grant = left.and_then(|left| u64::try_from(left).ok()).map_or(token, Duration::from_millis);

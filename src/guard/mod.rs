@@ -29,11 +29,25 @@ fn unavailable(message: impl Into<String>) -> Refusal {
     Error::new(Code::Unavailable, "unavailable", message).into()
 }
 
-/// Resolves when this process is asked to stop.
+/// Resolves when this process is asked to stop, or its terminal goes away: nothing that it guards outlives it then.
 async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::quit()];
+    let hangup = (!hangup_is_ignored()).then(SignalKind::hangup);
+    let mut asked = tokio::task::JoinSet::new();
+    for kind in kinds.into_iter().chain(hangup) {
+        if let Ok(mut asks) = signal(kind) {
+            asked.spawn(async move { asks.recv().await });
+        }
+    }
+    if asked.join_next().await.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// As under `nohup`: whoever started this wants it to go on.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

@@ -6,8 +6,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,6 +26,8 @@ use crate::wire::v1::{AuthorizeRequest, IssueLeaseRequest};
 const LONGEST: u64 = 96 * 1024;
 /// Connections at once.
 const MOST: usize = 64;
+/// After a connection that could not be taken.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket in a directory of its own, gone when this is dropped.
 pub(super) struct Socket {
@@ -31,28 +35,53 @@ pub(super) struct Socket {
     directory: tempfile::TempDir,
 }
 
-/// What is asked.
+/// What is asked for. Each takes its own members, each once, and no others.
 #[derive(Deserialize)]
-#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
-enum Asked {
-    Token {},
-    Authorize {
-        tool: String,
-        action: String,
-        resource: String,
-        #[serde(default)]
-        args: Option<Value>,
-        #[serde(default)]
-        destination: String,
-        #[serde(default)]
-        ticket: bool,
-    },
-    Lease {
-        backend: String,
-        role: String,
-        #[serde(default)]
-        ticket: String,
-    },
+#[serde(rename_all = "lowercase")]
+enum Op {
+    Token,
+    Authorize,
+    Lease,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    op: Op,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Token {
+    #[serde(rename = "op")]
+    _op: Op,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Authorize<'a> {
+    #[serde(rename = "op")]
+    _op: Op,
+    tool: String,
+    action: String,
+    resource: String,
+    /// In the asker's own words.
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+    #[serde(default)]
+    destination: String,
+    #[serde(default)]
+    ticket: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lease {
+    #[serde(rename = "op")]
+    _op: Op,
+    backend: String,
+    role: String,
+    #[serde(default)]
+    ticket: String,
 }
 
 impl Socket {
@@ -87,7 +116,11 @@ impl Socket {
             if tasks.len() >= MOST {
                 tasks.join_next().await;
             }
-            let Ok((stream, _)) = self.listener.accept().await else { continue };
+            let Ok((stream, _)) = self.listener.accept().await else {
+                // There may be no file left to open: it is not asked again at once.
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
             let ours = rustix::process::getuid().as_raw();
             if stream.peer_cred().is_ok_and(|peer| peer.uid() == ours) {
                 tasks.spawn(talk(stream, Arc::clone(authority), grant.to_owned()));
@@ -122,13 +155,15 @@ async fn talk(stream: UnixStream, authority: Arc<Authority>, grant: String) {
 }
 
 async fn answer(line: &[u8], authority: &Authority, grant: &str) -> Result<Value, Refusal> {
-    let asked = serde_json::from_slice(line);
-    let asked: Asked = asked.map_err(|error| Error::malformed("line", "…", &error.to_string()))?;
     let access = authority.access();
-    Ok(match asked {
-        Asked::Token {} => json!({ "token": access.token, "grant": grant }),
-        Asked::Authorize { tool, action, resource, args, destination, ticket } => {
-            let (token, args) = (access.token.clone(), args.map(|args| args.to_string()).unwrap_or_default());
+    Ok(match read::<Asked>(line)?.op {
+        Op::Token => {
+            let Token { _op } = read(line)?;
+            json!({ "token": access.token, "grant": grant })
+        }
+        Op::Authorize => {
+            let Authorize { _op, tool, action, resource, args, destination, ticket } = read(line)?;
+            let (token, args) = (access.token.clone(), args.map_or("", RawValue::get).to_owned());
             let call =
                 AuthorizeRequest { token, tool, action, resource, args, destination, ticket, ..Default::default() };
             let decided = DecisionsClient::new(access.channel.clone()).authorize(call).await?.into_inner();
@@ -136,7 +171,8 @@ async fn answer(line: &[u8], authority: &Authority, grant: &str) -> Result<Value
             json!({ "decision": decided.decision, "id": decided.id, "reasons": reasons.collect::<Vec<_>>(),
                 "ticket": decided.ticket })
         }
-        Asked::Lease { backend, role, ticket } => {
+        Op::Lease => {
+            let Lease { _op, backend, role, ticket } = read(line)?;
             let idempotency_key = made_up_key();
             let lease =
                 IssueLeaseRequest { grant: grant.to_owned(), backend, role, ttl_ms: 0, idempotency_key, ticket };
@@ -146,4 +182,12 @@ async fn answer(line: &[u8], authority: &Authority, grant: &str) -> Result<Value
                 "password": secret.password, "url": secret.url })
         }
     })
+}
+
+/// A list is no object with the members in some order.
+fn read<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, Refusal> {
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Error::malformed("line", "…", "expected an object with an `op`").into());
+    }
+    serde_json::from_slice(line).map_err(|error| Error::malformed("line", "…", &error.to_string()).into())
 }

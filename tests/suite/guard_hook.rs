@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use crate::support::process::{Broker, Ran, belay, ended};
 
-const SCOPES: [&str; 4] = [
+const SCOPES: [&str; 6] = [
     r#"claude:bash@shell{"args":{"command":{"glob":"cargo *"}}}"#,
     "claude:write@file/srv/**",
     "codex:bash@shell",
     r#"github:create_issue@mcp{"args":{"title":{"max_len":20}}}"#,
+    r#"bank:pay@mcp{"args":{"amount":{"max":1}}}"#,
+    r#"claude:pay@local{"args":{"amount":{"max":1}}}"#,
 ];
 
 struct Place {
@@ -43,10 +45,14 @@ fn with_stdin(mut command: Command, stdin: &str) -> Ran {
 
 impl Place {
     fn hook(&self, words: &[&str], call: &Value) -> Ran {
+        self.said(words, &call.to_string())
+    }
+
+    fn said(&self, words: &[&str], call: &str) -> Ran {
         let mut command = belay(&self.broker.home);
         command.args(["--addr", &self.broker.addr, "--identity"]).arg(&self.coder).args(["guard", "hook"]).args(words);
         command.args(["--grant", &self.grant]);
-        with_stdin(command, &call.to_string())
+        with_stdin(command, call)
     }
 
     fn claude(&self, tool: &str, input: Value) -> (String, String) {
@@ -128,6 +134,47 @@ fn whatever_fails_in_a_hook_blocks() {
 }
 
 #[test]
+fn a_hook_decides_what_was_said_to_the_last_digit_and_member() {
+    let place = place();
+    let decides = |call: &str| -> String {
+        let ran = place.said(&["claude"], call);
+        match ran.code {
+            0 => serde_json::from_str::<Value>(&ran.stdout).unwrap()["hookSpecificOutput"]["permissionDecision"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+            2 if ran.stdout.is_empty() && !ran.stderr.is_empty() => "blocks".to_owned(),
+            _ => panic!("{ran:?}"),
+        }
+    };
+    let write = |input: &str| decides(&format!(r#"{{"tool_name":"Write","cwd":"/srv","tool_input":{input}}}"#));
+    for tool in ["mcp__bank__pay", "pay"] {
+        let pay = |amount: &str| decides(&format!(r#"{{"tool_name":"{tool}","tool_input":{{"amount":{amount}}}}}"#));
+        // What is 1 in a reader's floating point is more here.
+        let said =
+            ["1", "1.0000000000000000000", "1.0000000000000000001", r#"2,"amount":1"#, r#"1,"Amount":2"#].map(pay);
+        let refused = if tool == "pay" { "blocks" } else { "deny" };
+        assert_eq!(said, ["allow", "allow", "deny", refused, refused], "{tool}");
+    }
+    assert_eq!(write(r#"{"file_path":"/srv/a","content":"x"}"#), "allow");
+    for input in [
+        r#"{"file_path":"/etc/passwd","file_path":"/srv/a"}"#,
+        r#"{"file_path":"/srv/a"},"tool_input":{"file_path":"/srv/b"}"#,
+        r#"{"file_path":"/srv/a"},"tool_name":"Write""#,
+        r#"{"file_path":"/srv/a"},"cwd":"/srv""#,
+        r#"{"file_path":"/srv/a"},"hook_event_name":"PostToolUse""#,
+        r#"{"file_path":"/srv/a"},"hook_event_name":"PreToolUse","hook_event_name":"PreToolUse""#,
+    ] {
+        assert_eq!(write(input), "blocks", "{input}");
+    }
+    assert_eq!(write(r#"{"file_path":"/srv/a"},"hook_event_name":"PreToolUse""#), "allow", "the control");
+    // An agent takes white space away, and has a home: these are other files to it.
+    for path in ["~/x", "~", " /etc/passwd", "\t/etc/passwd"] {
+        assert_eq!(write(&json!({ "file_path": path }).to_string()), "blocks", "{path:?}");
+    }
+}
+
+#[test]
 fn what_became_of_a_hooked_call_is_told_once() {
     let place = place();
     let mut call = json!({ "tool_name": "Bash", "tool_input": { "command": "cargo test" }, "tool_use_id": "toolu_1" });
@@ -169,10 +216,14 @@ fn the_doctor_finds_a_hook_that_is_there_and_one_that_is_not() {
     if finds(&there, "hook_missing")["detail"].as_str().unwrap().contains("left out") {
         crate::support::needs("the_doctor_finds_a_hook_that_is_there_and_one_that_is_not", "PostgreSQL", false);
     }
-    // A hook that blocks nothing is as good as none.
-    let settings = project.join(".claude/settings.json");
+    // What only looks like the hook is none, and is not run.
+    let (settings, ran) = (project.join(".claude/settings.json"), project.join("ran"));
     let text = std::fs::read_to_string(&settings).unwrap();
-    std::fs::write(&settings, text.replace("guard hook claude", "guard hook claude ; true")).unwrap();
+    let theirs = project.join("belay");
+    std::fs::write(&theirs, format!("#!/bin/sh\ntouch {}\necho tool_name >&2\nexit 2\n", ran.display())).unwrap();
+    std::fs::set_permissions(&theirs, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(&settings, text.replace(env!("CARGO_BIN_EXE_belay"), theirs.to_str().unwrap())).unwrap();
     let weak = doctor(Some(dir));
     assert_eq!((weak.code, &finds(&weak, "settings")["ok"]), (1, &json!(false)), "{weak:?}");
+    assert!(!ran.exists(), "a project's settings are no program");
 }

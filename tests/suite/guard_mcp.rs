@@ -371,3 +371,79 @@ fn what_is_no_message_never_reaches_the_server() {
     let seen = std::fs::read_to_string(&seen).unwrap();
     assert_eq!(seen, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n");
 }
+
+impl Office {
+    /// The guard of a server that is this shell script, its client's end held by the test.
+    fn guard(&self, under: &[&str], shell: &str) -> Child {
+        let mut guard = belay(&self.broker.home);
+        guard.args(["--addr", &self.broker.addr, "--identity"]).arg(&self.coder);
+        guard.args(["guard", "mcp", "--tool", "files"]).args(under).args(["--", "sh", "-c", shell]);
+        guard.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
+
+/// Its exit code, and what it said at its end.
+fn over(mut guard: Child) -> (Option<i32>, String) {
+    within("the guard ends", || guard.try_wait().unwrap().is_some());
+    let ended = guard.wait_with_output().unwrap();
+    (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+}
+
+#[test]
+fn a_server_does_not_outlive_a_token_that_nobody_replaces() {
+    let office = Office::open();
+    let grant = office.grant(&["files:*@mcp"], &["--ttl", "3s"]);
+    let issued = office.broker.run_as(&office.coder, &["token", "issue", "--grant", &grant]).ok();
+    // The grant goes on; a cut of it is not heard of with a token that has ended.
+    office.broker.run_as(&office.coder, &["grant", "renew", &grant, "--ttl", "1h"]).ok();
+    let (place, token) = (office.broker.home.join("pid"), office.broker.home.join("token"));
+    std::fs::write(&token, issued["token"].as_str().unwrap()).unwrap();
+    let shell = format!("echo $$ > {}; exec cat", place.display());
+    let mut guard = office.guard(&["--token", &format!("@{}", token.display())], &shell);
+    let stdin = guard.stdin.take();
+    within("the server runs", || std::fs::read_to_string(&place).is_ok_and(|pid| pid.ends_with('\n')));
+    let pid = std::fs::read_to_string(&place).unwrap().trim().to_owned();
+    let (code, said) = over(guard);
+    assert!(code == Some(3) && said.contains("token_expired"), "{code:?} {said}");
+    assert!(is_gone(&pid));
+    drop(stdin);
+}
+
+#[test]
+fn a_server_does_not_outlive_its_grant_where_the_broker_says_nothing() {
+    let office = Office::open();
+    let grant = office.grant(&["files:*@mcp"], &["--ttl", "4s"]);
+    let place = office.broker.home.join("runs");
+    let mut guard = office.guard(&["--grant", &grant], &format!("touch {}; exec cat", place.display()));
+    let stdin = guard.stdin.take();
+    within("the server runs", || place.exists());
+    Command::new("kill").args(["-STOP", &office.broker.pid().to_string()]).status().unwrap();
+    let (code, said) = over(guard);
+    assert!(code == Some(3) && said.contains("grant_expired"), "{code:?} {said}");
+    drop(stdin);
+}
+
+#[test]
+fn a_server_asks_no_more_than_its_client_answers() {
+    let office = Office::open();
+    let grant = office.grant(&["files:mcp.sampling.createMessage@mcp"], &[]);
+    let seen = office.broker.home.join("seen");
+    let shell = format!(
+        r#"i=0; while [ $i -lt 70 ]; do i=$((i+1));
+           echo "{{\"jsonrpc\":\"2.0\",\"id\":$i,\"method\":\"sampling/createMessage\",\"params\":{{}}}}"; done; cat > {}"#,
+        seen.display()
+    );
+    let mut guard = office.guard(&["--grant", &grant], &shell);
+    let stdin = guard.stdin.take();
+    let refused = || std::fs::read_to_string(&seen).unwrap_or_default().matches("no answer yet").count();
+    within("six are refused", || refused() == 6);
+    let mut out = BufReader::new(guard.stdout.take().unwrap());
+    let mut line = String::new();
+    for _ in 0..64 {
+        line.clear();
+        out.read_line(&mut line).unwrap();
+        assert!(line.contains("sampling/createMessage"), "{line}");
+    }
+    drop(stdin);
+    assert_eq!(over(guard).0, Some(0));
+}

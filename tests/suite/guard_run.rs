@@ -104,3 +104,35 @@ fn a_grant_is_renewed_while_the_command_lives_and_ends_when_nobody_renews_it() {
     // It has no group that this test could end: its parent was killed as nothing can prevent.
     Command::new("kill").arg(&pid).status().unwrap();
 }
+
+#[test]
+fn what_is_asked_over_the_socket_is_decided_in_its_own_words() {
+    let broker = Broker::start();
+    let coder = broker.agent("coder");
+    let asks = "import os,socket,json,sys\n\
+        s=socket.socket(socket.AF_UNIX); s.connect(os.environ['BELAY_SOCKET']); f=s.makefile('rw')\n\
+        for m in sys.argv[1:]:\n f.write(m+'\\n'); f.flush(); print(f.readline().strip())\n";
+    let asked =
+        |args: &str| format!(r#"'{{"op":"authorize","tool":"db","action":"pay","resource":"x","args":{args}}}'"#);
+    let lines = [r#"{"n":1}"#, r#"{"n":1.0000000000000000001}"#, r#"{"n":2,"n":1}"#, r#"{"n":1},"args":{"n":1}"#];
+    let mut shell = format!("python3 -c \"{asks}\"");
+    lines.iter().for_each(|args| shell.push_str(&format!(" {}", asked(args))));
+    shell.push_str(r#" '["token"]'"#);
+    let ran = ran_in_time(run(&broker, &coder, &["--scope", r#"db:pay@x{"args":{"n":{"max":1}}}"#], &shell));
+    let said: Vec<Value> = ran.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let said: Vec<&str> =
+        said.iter().map(|one| one["decision"].as_str().or(one["error"]["code"].as_str()).unwrap()).collect();
+    assert_eq!(said, ["allow", "deny", "malformed", "malformed", "malformed"], "{ran:?}");
+}
+
+#[test]
+fn a_command_does_not_outlive_the_terminal_of_its_guard() {
+    let broker = Broker::start();
+    let coder = broker.agent("coder");
+    let (child, pid) = begun(&broker, &coder, &[]);
+    Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
+    let ended = ended(child);
+    assert_eq!(ended.status.code(), Some(143), "{ended:?}");
+    within("what it started ends", || is_gone(&pid));
+    assert_eq!(grants(&broker)[0]["state"], "completed");
+}

@@ -1,6 +1,6 @@
 //! The arguments of a call, as values that can be compared exactly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +90,14 @@ impl FromIterator<(String, Value)> for Args {
     fn from_iter<T: IntoIterator<Item = (String, Value)>>(pairs: T) -> Self {
         Self(pairs.into_iter().collect())
     }
+}
+
+/// A name that some reader takes for one before it: they differ by case, in whatever script, or by white space around
+/// them.
+pub fn twin<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut known = HashSet::new();
+    let folded = |name: &str| name.trim().to_lowercase().to_uppercase().to_lowercase();
+    names.into_iter().find(|name| !known.insert(folded(name)))
 }
 
 #[cfg(test)]

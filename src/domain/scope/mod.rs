@@ -21,7 +21,7 @@ mod widening;
 use serde::{Deserialize, Serialize};
 
 pub use action::Action;
-pub use args::Args;
+pub use args::{Args, twin};
 pub use bounds::Bounds;
 pub use call::Call;
 pub use constraint::Constraint;

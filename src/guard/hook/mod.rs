@@ -5,6 +5,7 @@
 //! hand out nothing without a call ticket.
 
 mod call;
+mod file;
 pub mod settings;
 mod state;
 
@@ -12,6 +13,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::access::issue;
@@ -60,10 +63,29 @@ pub struct Told {
 }
 
 /// What the agent says of a call.
+#[derive(Default)]
 struct Said {
+    event: String,
     tool: String,
     id: String,
-    body: Value,
+    cwd: String,
+    /// Its JSON, in the agent's own words.
+    input: String,
+    /// It was made, and failed.
+    failed: bool,
+}
+
+/// What is read of all that an agent says: each member once, and of its kind.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    hook_event_name: Option<String>,
+    tool_name: Option<String>,
+    tool_use_id: Option<String>,
+    cwd: Option<String>,
+    #[serde(borrow)]
+    tool_input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_response: Option<&'a RawValue>,
 }
 
 /// Decides the call that is described on `stdin`. It takes 4 s at most, and answers in any case.
@@ -71,7 +93,10 @@ pub fn before(stdin: impl Read + Send + 'static, options: Options) -> Told {
     let agent = options.agent;
     match aside(move || {
         let said = Said::read(stdin)?;
-        let call = call::of(agent, &said.tool, &said.body)?;
+        if !matches!(said.event.as_str(), "" | "PreToolUse") {
+            return Err(wrong("hook_event_name", "this is the hook of PreToolUse, before a call"));
+        }
+        let call = call::of(agent, &said)?;
         block_on(decide(&options, &said.id, call))
     }) {
         Ok(verdict) => verdict.told(agent),
@@ -85,9 +110,7 @@ pub fn after(stdin: impl Read + Send + 'static, options: Options) -> Told {
     let told = aside(move || {
         let said = Said::read(stdin)?;
         let Some(invocation) = state::taken(&options.identity, &said.id) else { return Ok(()) };
-        let response = &said.body["tool_response"];
-        let bad = ["is_error", "isError"].iter().any(|name| response[name] == true);
-        let outcome = if bad { "failed" } else { "done" };
+        let outcome = if said.failed { "failed" } else { "done" };
         block_on(report(&options, invocation, outcome))
     });
     let err = told.err().map_or_else(String::new, |refusal| format!("belay did not record the outcome: {refusal}"));
@@ -167,20 +190,40 @@ impl Verdict {
 
 impl Said {
     fn read(stdin: impl Read) -> Result<Self, Refusal> {
-        let wrong = |why: &str| Refusal::from(Error::malformed("stdin", "…", why));
+        let wrong = |why: &str| wrong("stdin", why);
         let mut text = String::new();
         let read = stdin.take(LONGEST + 1).read_to_string(&mut text).map_err(|_| wrong("it cannot be read as text"))?;
         if u64::try_from(read).is_ok_and(|read| read > LONGEST) {
             return Err(wrong("it has more than 4 MiB"));
         }
-        let body: Value = serde_json::from_str(&text).map_err(|_| wrong("expected the JSON of a hook"))?;
-        let member = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        let said = Self { tool: member("tool_name"), id: member("tool_use_id"), body };
+        // A list is no object with the members in some order.
+        if text.trim_start().starts_with('[') {
+            return Err(wrong("expected an object with tool_name and tool_input"));
+        }
+        let wire: Wire<'_> = serde_json::from_str(&text).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => wrong(&format!("expected what a hook says: {error}")),
+            _ => wrong("expected the JSON of a hook"),
+        })?;
+        let response: Value =
+            wire.tool_response.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+        let said = Self {
+            event: wire.hook_event_name.unwrap_or_default(),
+            tool: wire.tool_name.unwrap_or_default(),
+            id: wire.tool_use_id.unwrap_or_default(),
+            cwd: wire.cwd.unwrap_or_default(),
+            input: wire.tool_input.map_or("{}", RawValue::get).to_owned(),
+            failed: ["is_error", "isError"].iter().any(|name| response[name] == true),
+        };
         if said.tool.is_empty() {
             return Err(wrong("it names no tool: tool_name is empty or not there"));
         }
         Ok(said)
     }
+}
+
+/// What cannot be shown is refused by its name.
+fn wrong(field: &'static str, why: &str) -> Refusal {
+    Error::malformed(field, "…", why).into()
 }
 
 /// Where the identity is that a hook goes by: it has no default, for an operator's would be one.
@@ -225,9 +268,24 @@ mod tests {
 
     #[test]
     fn what_is_no_call_is_refused() {
-        for text in ["", "{", "[]", "{}", r#"{"tool_name":""}"#, r#"{"tool_name":7}"#] {
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"["PreToolUse","Read","t","/srv",{},{}]"#,
+            "{}",
+            r#"{"tool_name":""}"#,
+            r#"{"tool_name":7}"#,
+            r#"{"tool_name":"Read","tool_name":"Bash"}"#,
+            r#"{"tool_name":"Read","tool\u005fname":"Bash"}"#,
+            r#"{"tool_name":"Read","tool_input":{},"tool_input":{}}"#,
+            r#"{"tool_name":"Read","tool_use_id":"a","tool_use_id":"b"}"#,
+            r#"{"tool_name":"Read","cwd":"/a","cwd":"/b"}"#,
+            r#"{"tool_name":"Read","hook_event_name":"a","hook_event_name":"b"}"#,
+        ] {
             assert!(Said::read(text.as_bytes()).is_err(), "{text}");
         }
+        assert!(Said::read(&br#"{"tool_name":"Read","more":1,"tool_input":null}"#[..]).is_ok());
         assert!(Said::read(std::io::repeat(b' ')).is_err());
     }
 }

@@ -135,7 +135,8 @@ pub async fn run(authority: Authority, options: Options) -> Result<Ended, Refusa
         }
     };
     // What is under way was answered before, unless something came between.
-    let ((), ()) = tokio::join!(end(&mut child, &ended, &session, &mut tasks), session.give_up(&ended));
+    let give_up = tokio::time::timeout(DRAIN, session.give_up(&ended));
+    let ((), _) = tokio::join!(end(&mut child, &ended, &session, &mut tasks), give_up);
     drop(session);
     tasks.shutdown().await;
     // A client that does not read is not waited for.

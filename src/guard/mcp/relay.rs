@@ -10,6 +10,9 @@ use super::Session;
 use super::message::{Id, Message};
 use super::stdio::Line;
 
+/// Requests of the server that are looked at, or that the client has, at once.
+const MOST: usize = 64;
+
 impl Session {
     /// Takes what comes, until nothing comes any more.
     pub(super) async fn relay(self: Arc<Self>, mut lines: mpsc::Receiver<Line>) {
@@ -24,6 +27,10 @@ impl Session {
                 Ok(Message::Response { id, answer }) => self.answered(&id, answer),
                 Ok(Message::Notification { method, params }) => self.told(method, params).await,
                 Ok(Message::Request { id, method, params }) => {
+                    // A server that asks faster than it hears the answers waits.
+                    if tasks.len() >= MOST {
+                        tasks.join_next().await;
+                    }
                     let session = Arc::clone(&self);
                     tasks.spawn(async move { session.wanted(id, method, params).await });
                 }
@@ -56,11 +63,13 @@ impl Session {
     async fn wanted(&self, id: Id, method: String, params: String) {
         let refused = match self.may(&method, &params, String::new()).await {
             Ok(_) => {
-                let taken = self.state(|state| state.wanted.insert(id.clone(), ()).is_none());
-                if taken {
-                    return self.say(Message::Request { id, method, params }).await;
-                }
-                json!({ "code": -32600, "message": "this id is taken by a request that has no answer yet" })
+                let why = self.state(|state| match state.wanted.len() {
+                    _ if state.wanted.contains_key(&id) => Some("this id is taken by a request that has no answer yet"),
+                    MOST.. => Some("64 requests have no answer yet; wait for some of them"),
+                    _ => state.wanted.insert(id.clone(), ()).and(None),
+                });
+                let Some(why) = why else { return self.say(Message::Request { id, method, params }).await };
+                json!({ "code": -32600, "message": why })
             }
             Err(denied) => denied.error(),
         };

@@ -1,12 +1,10 @@
 //! From an HTTP request to a call.
 
-use std::collections::HashSet;
-
 use super::super::Catalog;
 use super::super::destination::authority_of;
 use super::request::Target;
 use super::{Body, HttpRequest, McpMessage, On, Reason, Route, To, mcp, refused, shown};
-use crate::domain::scope::{Args, Call, Value};
+use crate::domain::scope::{Args, Call, Value, twin};
 
 /// Bytes of all arguments in their one form, as everywhere.
 const LONGEST_ARGS: usize = 64 * 1024;
@@ -89,9 +87,7 @@ fn members(text: &str) -> Result<Args, Reason> {
 
 /// Holds unless two names are one to some server: they differ by case, in whatever script, or by white space around them.
 pub(super) fn told_apart<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Reason> {
-    let mut known = HashSet::new();
-    let folded = |name: &str| name.trim().to_lowercase().to_uppercase().to_lowercase();
-    match names.into_iter().find(|name| !known.insert(folded(name))) {
+    match twin(names) {
         Some(twin) => {
             let why = format!("argument `{}` is given twice, by query, body, or in another case", shown(twin));
             Err(refused("route_malformed", why))
