@@ -182,7 +182,9 @@ impl Init {
         let document = json!({ "file": file, "changed": changed, "grant": self.grant });
         global.printer().print(&document, || {
             let what = if changed { "every tool is decided now, by the hook in" } else { "nothing to change in" };
-            format!("{what} {file}\nprove it with: belay doctor")
+            let (kind, dir) = (self.agent.to_possible_value(), self.dir.display());
+            let kind = kind.as_ref().map_or("claude", clap::builder::PossibleValue::get_name);
+            format!("{what} {file}\nprove it with: belay doctor {kind} --dir {dir}")
         })
     }
 }

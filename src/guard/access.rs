@@ -142,7 +142,7 @@ impl Authority {
         loop {
             tokio::select! {
                 biased;
-                () = &mut end => return over(self.word(), "what calls are made under is over"),
+                () = &mut end => return self.over(),
                 () = tokio::time::sleep(pause) => {}
                 _ = wishes.recv() => {
                     // Where nothing can be asked for, another token comes soon or not at all. Cuts of one that has
@@ -156,7 +156,7 @@ impl Authority {
             let before = self.access().token.clone();
             let got = tokio::select! {
                 biased;
-                () = &mut end => return over(self.word(), "what calls are made under is over"),
+                () = &mut end => return self.over(),
                 got = self.get() => got,
             };
             match got {
@@ -178,11 +178,11 @@ impl Authority {
         }
     }
 
-    /// What it is that is over when its time is.
-    fn word(&self) -> &'static str {
+    /// Its time is over.
+    fn over(&self) -> Ended {
         match self.source {
-            Source::Grant(_) => "grant_expired",
-            Source::Token(_) | Source::File(_) => "token_expired",
+            Source::Grant(_) => over("grant_expired", "the grant is over"),
+            _ => over("token_expired", "the token is over, and no other took its place"),
         }
     }
 

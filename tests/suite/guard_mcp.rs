@@ -404,7 +404,7 @@ fn a_server_does_not_outlive_a_token_that_nobody_replaces() {
     within("the server runs", || std::fs::read_to_string(&place).is_ok_and(|pid| pid.ends_with('\n')));
     let pid = std::fs::read_to_string(&place).unwrap().trim().to_owned();
     let (code, said) = over(guard);
-    assert!(code == Some(3) && said.contains("token_expired"), "{code:?} {said}");
+    assert!(code == Some(3) && said.contains("the token is over"), "{code:?} {said}");
     assert!(is_gone(&pid));
     drop(stdin);
 }
@@ -419,7 +419,7 @@ fn a_server_does_not_outlive_its_grant_where_the_broker_says_nothing() {
     within("the server runs", || place.exists());
     Command::new("kill").args(["-STOP", &office.broker.pid().to_string()]).status().unwrap();
     let (code, said) = over(guard);
-    assert!(code == Some(3) && said.contains("grant_expired"), "{code:?} {said}");
+    assert!(code == Some(3) && said.contains("the grant is over"), "{code:?} {said}");
     drop(stdin);
 }
 
