@@ -129,7 +129,9 @@ fn what_is_asked_over_the_socket_is_decided_in_its_own_words() {
 fn a_command_does_not_outlive_the_terminal_of_its_guard() {
     let broker = Broker::start();
     let coder = broker.agent("coder");
-    let (child, pid) = begun(&broker, &coder, &[]);
+    let (mut child, pid) = begun(&broker, &coder, &[]);
+    // What outlives it would keep its stderr open.
+    drop(child.stderr.take());
     Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap();
     let ended = ended(child);
     assert_eq!(ended.status.code(), Some(143), "{ended:?}");
