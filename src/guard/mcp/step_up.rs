@@ -3,6 +3,7 @@
 //! The request has a name that follows from the call. So the same call finds the same request again, after a restart of
 //! the guard too, and what was approved is done once.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ impl Session {
     ) -> Result<Allowed, Denied> {
         let channel = self.authority.access().channel.clone();
         let asking = self.asking(method, params, schema, "");
-        let mut wish = self.wish(&channel, params, &denied).await?;
+        let mut wish = self.wish(&channel, method, params, &denied).await?;
         let begun = tokio::time::sleep(self.wait);
         tokio::pin!(begun);
         for time in 0..MOST {
@@ -94,12 +95,12 @@ impl Session {
     }
 
     /// The request for a grant that covers this call and no other.
-    async fn wish(&self, channel: &Channel, params: &str, denied: &Denied) -> Result<Wish, Denied> {
+    async fn wish(&self, channel: &Channel, method: &str, params: &str, denied: &Denied) -> Result<Wish, Denied> {
         let mut grants = GrantsClient::new(channel.clone());
         let shown = grants.show(ShowGrantRequest { id: denied.grant.clone(), tree: false }).await;
         let shown = shown.map_err(|status| self.refused(status.into()))?;
         let grant = shown.into_inner().grant.unwrap_or_default();
-        let scope = format!("{}{}", denied.call, exactly(params).ok_or_else(|| denied.clone())?);
+        let scope = format!("{}{}", denied.call, exactly(method, params).ok_or_else(|| denied.clone())?);
         let name = Digest::of(format!("{}\n{}\n{scope}", grant.task, self.server).as_bytes());
         let request = RequestGrantRequest {
             task: grant.task,
@@ -182,15 +183,17 @@ fn is_pending(granted: &GrantResponse) -> bool {
     granted.grant.as_ref().is_some_and(|grant| grant.state == "pending")
 }
 
-/// The constraints that these arguments alone meet, in their own words.
-fn exactly(params: &str) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Params<'a> {
-        #[serde(borrow, default)]
-        arguments: Option<std::collections::BTreeMap<String, &'a RawValue>>,
+/// The constraints that these arguments alone meet, in their own words. The arguments of a tool's call are a part of the
+/// params; those of any other method are the params, as the broker takes them.
+fn exactly(method: &str, params: &str) -> Option<String> {
+    type Members<'a> = BTreeMap<String, &'a RawValue>;
+    let mut args: Members<'_> = if params.is_empty() { Members::new() } else { serde_json::from_str(params).ok()? };
+    if method == "tools/call" {
+        let arguments = args.remove("arguments").map_or("{}", RawValue::get);
+        args = serde_json::from_str(arguments).ok()?;
+    } else {
+        args.remove("_meta");
     }
-    let params: Params<'_> = serde_json::from_str(params).ok()?;
-    let args = params.arguments.unwrap_or_default();
     let args = args.iter().map(|(name, value)| format!("{}:{{\"eq\":{}}}", Value::from(name.as_str()), value.get()));
     Some(format!("{{\"args\":{{{}}},\"closed\":true}}", args.collect::<Vec<_>>().join(",")))
 }
@@ -204,7 +207,10 @@ mod tests {
     fn what_is_asked_for_covers_this_call_and_no_other() {
         let call = |args: &str| Call::parse("bank", "transfer", "mcp").unwrap().with_args(Args::parse(args).unwrap());
         let args = r#"{"to":"a b","amount":1.50,"tags":["x",{"y":null}]}"#;
-        let scope = format!("bank:transfer@mcp{}", exactly(&format!(r#"{{"name":"t","arguments":{args}}}"#)).unwrap());
+        let scope = format!(
+            "bank:transfer@mcp{}",
+            exactly("tools/call", &format!(r#"{{"name":"t","arguments":{args}}}"#)).unwrap()
+        );
         let scope: Scope = scope.parse().unwrap();
         assert!(scope.allows(&call(args)));
         for other in [
@@ -215,7 +221,11 @@ mod tests {
         ] {
             assert!(!scope.allows(&call(other)), "{other}");
         }
-        let none: Scope = format!("bank:list@mcp{}", exactly("{}").unwrap()).parse().unwrap();
+        // Of any other method the params are the arguments.
+        let read = exactly("resources/read", r#"{"_meta":{"n":1},"uri":"file:///a"}"#).unwrap();
+        assert_eq!(read, r#"{"args":{"uri":{"eq":"file:///a"}},"closed":true}"#);
+        assert_eq!(exactly("prompts/list", "").unwrap(), r#"{"args":{},"closed":true}"#);
+        let none: Scope = format!("bank:list@mcp{}", exactly("tools/call", "{}").unwrap()).parse().unwrap();
         let plain = Call::parse("bank", "list", "mcp").unwrap();
         assert!(none.allows(&plain) && !none.allows(&plain.clone().with_args(Args::parse(r#"{"a":1}"#).unwrap())));
     }

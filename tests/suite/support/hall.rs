@@ -23,6 +23,7 @@ use super::calls::Acting;
 use super::cases::{CATALOG, Case, Http, Mcp, Parts};
 use super::mission::apply;
 use super::process::{Broker, Ran, belay};
+use super::sentry::Sentries;
 
 /// The decision, and the code of its reason.
 pub type Ruling = (String, String);
@@ -59,6 +60,7 @@ pub const DOORS: &[(&str, bool, Door)] = &[
     ("AuthZEN", false, |hall, case| hall.authzen(case)),
     ("AuthZEN, of several", false, |hall, case| hall.authzen_several(case)),
     ("agentgateway", false, |hall, case| hall.ext_mcp(case)),
+    ("belay guard mcp", false, |hall, case| hall.guard(case)),
     ("Policies.Explain", false, |hall, case| hall.explains(case)),
     ("belay authorize", true, |hall, case| hall.command(case, &hall.coder, &["authorize", "--token"], "decision")),
     ("belay guard hook claude", true, |hall, case| hall.hook(case)),
@@ -107,6 +109,8 @@ pub struct Hall {
     agent: Channel,
     pub gateway: Channel,
     operator: Channel,
+    /// Guards of MCP servers, as far as a case came to them.
+    pub sentries: Sentries,
 }
 
 impl Hall {
@@ -133,7 +137,8 @@ impl Hall {
             (pep, gateway, broker.channel().await)
         });
         let shown = Identity::load(&coder).unwrap().certificate().to_vec();
-        let hall = Self { broker, runtime, coder, pep, shown, grants, agent, gateway, operator };
+        let sentries = Sentries::default();
+        let hall = Self { broker, runtime, coder, pep, shown, grants, agent, gateway, operator, sentries };
         hall.broker.run(&["freeze", "--scope", "files:write@frozen/**", "--reason", "code freeze"]).ok();
         // No call leaves less to the doors behind the first: what costs anything is over each limit of these by now.
         for (under, call, args, destination) in [

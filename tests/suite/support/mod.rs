@@ -32,6 +32,7 @@ pub mod property;
 pub mod provider;
 pub mod proxies;
 pub mod questions;
+pub mod sentry;
 pub mod shop;
 pub mod steps;
 pub mod till;

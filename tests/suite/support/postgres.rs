@@ -152,6 +152,11 @@ impl Postgres {
         ask(&self.programs, url, query)
     }
 
+    /// The client program.
+    pub fn client(&self) -> PathBuf {
+        self.programs.join("psql")
+    }
+
     /// A session at this URL that runs `query`, as far as the server has begun it.
     pub fn session(&self, url: &str, query: &str) -> Session {
         let before = self.sessions(&user_of(url));
