@@ -89,6 +89,9 @@ struct Shop {
 /// A call of a tool: its name, and its input.
 struct Made(&'static str, Value);
 
+/// How a hook is spoilt, what does it, and what is called then.
+type Spoilt<'a> = (&'a str, &'a dyn Fn(&Shop), &'a [Made]);
+
 fn bash(what: &str) -> Made {
     Made("Bash", json!({ "command": format!("sh ./work.sh {what}") }))
 }
@@ -294,7 +297,7 @@ fn s18_without_its_hook_what_destroys_is_refused_for_want_of_a_ticket() {
     let killed = |shop: &Shop| shop.spoil(|group| group["hooks"][0]["command"] = json!("kill -9 $$"));
     let failed = |shop: &Shop| shop.spoil(|group| group["hooks"][0]["command"] = json!("exit 1"));
     let shells = |shop: &Shop| shop.spoil(|group| group["matcher"] = json!("Bash"));
-    let all: [(&str, &dyn Fn(&Shop), &[Made]); 4] = [
+    let all: [Spoilt<'_>; 4] = [
         ("deleted", &gone, &[bash("wipe"), mcp("wipe")]),
         ("crashing", &killed, &[bash("wipe"), mcp("wipe")]),
         ("ending with 1", &failed, &[bash("wipe"), mcp("wipe")]),
