@@ -163,7 +163,14 @@ impl Shop {
         for group in settings["hooks"]["PreToolUse"].as_array().into_iter().flatten() {
             let matcher = text(&group["matcher"]);
             for handler in group["hooks"].as_array().unwrap().iter().filter(|_| matcher == "*" || matcher == name) {
-                let (code, out, err) = self.hook(&text(&handler["command"]), &said);
+                let command = text(&handler["command"]);
+                let (mut code, mut out, mut err) = self.hook(&command, &said);
+                // A machine that does much else at once: nothing was decided yet.
+                for _ in 0..3 {
+                    if err.contains("not decided within 4 s") {
+                        (code, out, err) = self.hook(&command, &said);
+                    }
+                }
                 let told = serde_json::from_str::<Value>(&out).unwrap_or_default()["hookSpecificOutput"].clone();
                 match (code, told["permissionDecision"].as_str()) {
                     (Some(2), _) => return Err(err),

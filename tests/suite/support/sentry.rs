@@ -46,20 +46,27 @@ pub struct Sentry {
 }
 
 impl Hall {
-    /// What the guard makes of a message.
+    /// What the guard makes of a message. It waits for the broker's word for some seconds only: on a machine that does
+    /// much else it may say that it has none, and is asked again.
     pub fn guard(&self, case: &Case) -> Option<Ruling> {
-        let Mcp { server, method, params } = self.message(case)?;
+        let message = self.message(case)?;
+        let mut rulings = (0..10).map(|_| self.guarded(case, &message));
+        rulings.find(|(_, code)| code != "unavailable").or_else(|| panic!("no word on {case:?}"))
+    }
+
+    fn guarded(&self, case: &Case, Mcp { server, method, params }: &Mcp) -> Ruling {
         let mut sentries = self.sentries.0.lock().unwrap();
-        let place = (case.under, server);
-        let sentry = sentries.entry(place.clone()).or_insert_with_key(|(under, server)| {
-            let log = self.broker.home.join(format!("guard-{under}-{server}.log"));
+        let place = (case.under, server.clone());
+        let sentry = sentries.entry(place.clone()).or_insert_with(|| {
+            let log = self.broker.home.join(format!("guard-{}-{server}.log", case.under));
             Sentry::post(&self.broker, &self.coder, server, &["--token", &self.token(case)], log)
         });
-        let ruling = sentry.rules(&method, &params);
-        if ruling.1 == "quota_exceeded" && sentry.over.is_some() {
+        let ruling = sentry.rules(method, params);
+        // What was not decided may be by the next one.
+        if matches!(ruling.1.as_str(), "quota_exceeded" | "unavailable") && sentry.over.is_some() {
             sentries.remove(&place);
         }
-        Some(ruling)
+        ruling
     }
 }
 
