@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::envoy::{Configuration, Envoy, NEEDED, envoy, typed};
+use crate::support::envoy::{Configuration, Envoy, NEEDED, envoy, sample, typed};
 use crate::support::front::{CATALOG, Front, USUAL};
 use crate::support::http::{self, Reply, Service, request};
 use crate::support::process::Broker;
@@ -333,17 +333,14 @@ fn the_sample_of_an_envoy_is_a_configuration() {
     for (name, text) in [("some.pem", own.pem()), ("some.key", key.serialize_pem())] {
         std::fs::write(directory.path().join(name), text).unwrap();
     }
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/envoy/belay.yaml");
-    let mut sample = std::fs::read_to_string(sample).unwrap();
-    for (theirs, ours) in [
-        ("/etc/envoy/tls/server.pem", "some.pem"),
-        ("/etc/envoy/tls/server.key", "some.key"),
-        ("/etc/envoy/belay/ca.pem", "some.pem"),
-        ("/etc/envoy/belay/cert.pem", "some.pem"),
-        ("/etc/envoy/belay/key.pem", "some.key"),
-    ] {
-        sample = sample.replace(theirs, &directory.path().join(ours).display().to_string());
-    }
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let sample = sample(&[
+        ("/etc/envoy/tls/server.pem", file("some.pem")),
+        ("/etc/envoy/tls/server.key", file("some.key")),
+        ("/etc/envoy/belay/ca.pem", file("some.pem")),
+        ("/etc/envoy/belay/cert.pem", file("some.pem")),
+        ("/etc/envoy/belay/key.pem", file("some.key")),
+    ]);
     std::fs::write(directory.path().join("envoy.yaml"), sample).unwrap();
     let mut command = Command::new(program.unwrap());
     let checked = command.args(["--mode", "validate", "-c"]).arg(directory.path().join("envoy.yaml")).output().unwrap();

@@ -56,6 +56,7 @@ mod effects;
 mod empty;
 mod enrol_again;
 mod envoy;
+mod envoy_streams;
 mod expiry;
 mod ext_mcp;
 mod extension;

@@ -46,6 +46,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// What a thief would want.
+    pub fn secret(&self) -> &str {
+        &self.token
+    }
+
     /// Whether both are the same token, signed once or twice.
     pub fn is(&self, other: &Held) -> bool {
         self.id == other.id

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use super::acts::{Act, Call, Held, held, text};
 use super::stage::{Said, Stage};
 
-/// What there is, and how bad: the tool of the story, and where reaching it leads.
+/// What there is, and how bad: the tools of the story, where reaching them leads, and which request is which call.
 const CATALOG: &str = r#"
 [[tool]]
 name = "github"
@@ -24,6 +24,16 @@ owner = "team-ops"
 name = "run"
 risk = "write"
 
+[[tool]]
+name = "shop"
+owner = "team-shop"
+[[tool.action]]
+name = "read"
+risk = "read"
+[[tool.action]]
+name = "cancel"
+risk = "write"
+
 [[resource]]
 path = "github:repo/acme/*"
 sensitivity = "internal"
@@ -34,6 +44,17 @@ sensitivity = "restricted"
 [[edge]]
 from = "github:branch.delete@repo/acme/web"
 to = "deploy:production"
+
+[[route]]
+host = "shop.example"
+method = "GET"
+path = "/orders/{id}"
+call = "shop:read@orders/{id}"
+[[route]]
+host = "shop.example"
+method = "DELETE"
+path = "/orders/{id}"
+call = "shop:cancel@orders/{id}"
 "#;
 
 const SCOPE: &str = "github:branch.delete@repo/acme/web";

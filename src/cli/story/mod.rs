@@ -7,9 +7,11 @@
 mod acts;
 pub(super) mod cluster;
 mod elevated;
+mod envoy;
 mod guarded;
 mod leased;
 mod notes;
+mod proxied;
 pub(super) mod stage;
 
 use std::time::Instant;
@@ -82,6 +84,7 @@ async fn scenes(teller: &mut Teller, stage: &Stage) -> Result<()> {
     leased::play(teller, stage, &cast.task).await?;
     guarded::play(teller, stage, &cast.task).await?;
     elevated(teller, stage, &cast).await?;
+    proxied::play(teller, stage, &cast.task).await?;
     teller.picture("before", &acts::tree(stage, &cast.root).await?);
     let title = ("revoked", "an operator revokes the root: one event, and it is over");
     teller.step(title, acts::revoke(stage, &cast.root)).await?;

@@ -98,6 +98,12 @@ impl Stage {
         &self.belay
     }
 
+    /// Where the broker listens for gRPC on this machine.
+    pub fn port(&self) -> Result<u16> {
+        let port = self.addr.rsplit(':').next().and_then(|port| port.parse().ok());
+        port.with_context(|| format!("there is no port in `{}`", self.addr))
+    }
+
     /// A file of the story.
     pub fn file(&self, name: &str, text: &str) -> Result<String> {
         let path = self.home.path().join(name);

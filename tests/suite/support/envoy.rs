@@ -39,6 +39,11 @@ impl Envoy {
     /// One whose listener has these filters, this TLS context and these clusters; `at` names files of its directory, in
     /// which are `server.pem` and `server.key`.
     pub async fn start(program: &Path, configure: impl FnOnce(&dyn Fn(&str) -> String) -> Configuration) -> Self {
+        Self::with(program, |at| configure(at).whole(at).to_string()).await
+    }
+
+    /// One with this whole configuration, JSON or YAML, of one listener.
+    pub async fn with(program: &Path, configure: impl FnOnce(&dyn Fn(&str) -> String) -> String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -47,11 +52,10 @@ impl Envoy {
         let at = |name: &str| directory.path().join(name).display().to_string();
         std::fs::write(at("server.pem"), own.pem()).unwrap();
         std::fs::write(at("server.key"), key.serialize_pem()).unwrap();
-        let configuration = configure(&at).whole(&at);
-        std::fs::write(at("envoy.json"), configuration.to_string()).unwrap();
+        std::fs::write(at("envoy.yaml"), configure(&at)).unwrap();
         let log = std::fs::File::create(at("envoy.log")).unwrap();
         let process = Command::new(program)
-            .args(["-c", &at("envoy.json"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"])
+            .args(["-c", &at("envoy.yaml"), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"])
             .args(["--admin-address-path", &at("admin")])
             .stdout(Stdio::null())
             .stderr(log)
@@ -120,6 +124,17 @@ impl Configuration {
             }]},
         })
     }
+}
+
+/// `deploy/envoy/belay.yaml` with these places, each of which is in it, replaced.
+pub fn sample(changes: &[(&str, String)]) -> String {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/envoy/belay.yaml");
+    let mut sample = std::fs::read_to_string(sample).unwrap();
+    for (theirs, ours) in changes {
+        assert!(sample.contains(theirs), "deploy/envoy/belay.yaml has no `{theirs}`");
+        sample = sample.replace(theirs, ours);
+    }
+    sample
 }
 
 /// The name of a message in `@type`.
