@@ -94,6 +94,8 @@ async fn before(service: u16, front: &Front, maximum: Duration, program: &Path) 
             ("address: belay.example.com, port_value: 7440", format!("address: 127.0.0.1, port_value: {port}")),
             ("belay.example.com", "localhost".to_owned()),
             (" timeout: 0.5s", " timeout: 10s".to_owned()),
+            (" timeout: 2s", " timeout: 10s".to_owned()),
+            ("connect_timeout: 1s", "connect_timeout: 10s".to_owned()),
             (MAXIMUM.0, format!("max_stream_duration: {}s", maximum.as_secs())),
         ]);
         format!("{admin}{configuration}")
