@@ -362,8 +362,12 @@ impl Model {
             return None;
         }
         let before = self.clone();
-        self.record();
-        self.cuts.push((target, self.done));
+        // What has an id is cut for good: to cut it again is nothing to record.
+        let has_id = matches!(target, Target::Grant(_) | Target::Task(_) | Target::Token(_));
+        if !has_id || self.cuts.iter().all(|(cut, _)| *cut != target) {
+            self.record();
+            self.cuts.push((target, self.done));
+        }
         if let Target::Subject(subject) = target {
             self.silenced.insert(subject, self.now);
         }
